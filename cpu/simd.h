@@ -88,7 +88,8 @@ HR_INLINE double mul_add(double a, double b, double c) { return a * b + c; }
 // e^x. f32: within 2 ulp, 0 below -87.3, +inf above 88.7, NaN stays NaN.
 //   x = n·ln 2 + r, |r| <= ln 2 / 2;  e^r by a degree 6 polynomial;  2^n through the exponent bits
 HR_INLINE float exp(float x) {
-  const float clamped = x < -87.33654f ? -87.33654f : (x > 88.72283f ? 88.72283f : x);
+  const float above = x > -87.33654f ? x : -87.33654f;  // NaN too
+  const float clamped = above < 88.72283f ? above : 88.72283f;
   const float rounder = 12582912.0f;  // 1.5·2^23: adding it rounds to an integer
   const float biased = mul_add(clamped, 1.44269504f, rounder);
   const float n = biased - rounder;
