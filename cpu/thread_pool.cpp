@@ -2,32 +2,9 @@
 
 #include <utility>
 
+#include "cpu/spin.h"
+
 namespace hr::cpu {
-
-namespace {
-
-// Waiters spin this often before they sleep: long enough to bridge the gap between two kernels of one
-// training step, short enough to leave the core to others when it is contended.
-constexpr int kSpins = 4000;
-
-inline void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-template <typename Condition>
-bool spin_until(Condition&& condition) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (condition()) return true;
-    pause();
-  }
-  return condition();
-}
-
-}  // namespace
 
 ThreadPool::ThreadPool(int num_threads) { start(num_threads - 1); }
 

@@ -49,7 +49,8 @@ class Backend {
   virtual void notify(std::unique_ptr<Completion>) = 0;             // done when the stream gets here
   virtual void synchronize() = 0;  // waits for the stream; throws the error of a failed op
 
-  virtual void set_num_threads(int count) = 0;  // a hint; results never depend on it
+  virtual int num_threads() const = 0;
+  virtual void set_num_threads(int count) = 0;  // 0: the default; results never depend on it
 
   struct MemoryStats {
     size_t live_bytes;    // allocated and not released

@@ -1,0 +1,88 @@
+#include "cpu/stream.h"
+
+#include "cpu/spin.h"
+
+namespace hr::cpu {
+
+CpuStream::CpuStream(const KernelTable& kernels, int num_threads)
+    : kernels_(kernels), pool_(num_threads), slots_(new Slot[kCapacity]), thread_([this] { loop(); }) {}
+
+CpuStream::~CpuStream() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  work_.notify_all();
+  thread_.join();
+}
+
+// Sleeping and waking follow one pattern on both sides: the sleeper announces itself under the mutex, then
+// checks again; the waker publishes first, then looks for the announcement. Sequential consistency of these
+// four accesses rules out a lost wake-up, and nobody takes the mutex while both sides are busy.
+CpuStream::Slot& CpuStream::acquire() {
+  const uint64_t index = pushed_.load(std::memory_order_relaxed);
+  const auto has_room = [&] { return index - finished_.load() < kCapacity; };
+  if (!has_room() && !spin_until(has_room)) {
+    std::unique_lock lock(mutex_);
+    producer_sleeps_ = true;
+    progress_.wait(lock, has_room);
+    producer_sleeps_ = false;
+  }
+  return slots_[index % kCapacity];
+}
+
+void CpuStream::publish() {
+  pushed_.fetch_add(1);
+  if (consumer_sleeps_.load()) {
+    { std::lock_guard lock(mutex_); }
+    work_.notify_one();
+  }
+}
+
+void CpuStream::wait_idle() {
+  const uint64_t target = pushed_.load(std::memory_order_relaxed);
+  const auto reached = [&] { return finished_.load() >= target; };
+  if (spin_until(reached)) return;
+  std::unique_lock lock(mutex_);
+  producer_sleeps_ = true;
+  progress_.wait(lock, reached);
+  producer_sleeps_ = false;
+}
+
+void CpuStream::set_num_threads(int num_threads) {
+  push([this, num_threads](Context&) { pool_.resize(num_threads); });
+  wait_idle();
+}
+
+void CpuStream::loop() {
+  Context context{pool_, pool_.scratch()};
+  uint64_t index = 0;
+  const auto ready = [&] { return stopping_.load() || pushed_.load() != index; };
+  for (;;) {
+    if (!spin_until(ready)) {
+      std::unique_lock lock(mutex_);
+      consumer_sleeps_ = true;
+      work_.wait(lock, ready);
+      consumer_sleeps_ = false;
+    }
+    const bool stop = stopping_.load();
+    if (pushed_.load() == index) return;  // stopping, and nothing is left to destroy
+    Slot& slot = slots_[index % kCapacity];
+    try {
+      Scratch::Frame frame(context.workspace);
+      slot.run(slot.bytes, stop ? nullptr : &context);
+    } catch (const Error& error) {
+      if (!error_) error_ = error;
+    } catch (const std::bad_alloc&) {
+      if (!error_) error_ = Error(ErrorKind::out_of_memory, "stream", "", "no memory for workspace");
+    }
+    ++index;
+    finished_.store(index);
+    if (producer_sleeps_.load()) {
+      { std::lock_guard lock(mutex_); }
+      progress_.notify_one();
+    }
+  }
+}
+
+}  // namespace hr::cpu

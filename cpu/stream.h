@@ -1,0 +1,81 @@
+// stream: the CPU backend's queue. One producer (the thread of the JavaScript environment) pushes work, one
+// thread of its own runs it in order and fans each kernel out over the pool.
+//
+//   push -> [ slot | slot | ... ] -> run        kCapacity slots, work stored in place: no allocation per op
+//
+// The queue is bounded: push waits when it is full. Training loops await a result every step and stay far
+// below the bound; it is there so that a loop that never awaits cannot eat all memory.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <thread>
+#include <type_traits>
+#include <utility>
+
+#include "cpu/kernel.h"
+#include "ops/backend.h"
+
+namespace hr::cpu {
+
+class CpuStream final : public Stream {
+ public:
+  CpuStream(const KernelTable& kernels, int num_threads);
+  ~CpuStream() override;  // finishes the running op, drops the rest
+
+  const KernelTable& kernels() const { return kernels_; }
+  int num_threads() const { return pool_.num_threads(); }
+
+  // Queues work(context). What it captures is destroyed on the stream's thread, right after it ran.
+  template <typename Work>
+  void push(Work&& work) {
+    using Stored = std::decay_t<Work>;
+    static_assert(sizeof(Stored) <= kSlotBytes);
+    Slot& slot = acquire();
+    new (slot.bytes) Stored(std::forward<Work>(work));
+    slot.run = [](void* bytes, Context* context) {
+      Stored& stored = *std::launder(static_cast<Stored*>(bytes));
+      struct Destroy {
+        Stored& stored;
+        ~Destroy() { stored.~Stored(); }
+      } destroy{stored};
+      if (context) stored(*context);
+    };
+    publish();
+  }
+
+  void wait_idle();
+  void set_num_threads(int num_threads);  // takes effect in stream order
+  // The first error since the last call. On the stream's thread, or while the stream is idle.
+  std::optional<Error> take_error() { return std::exchange(error_, std::nullopt); }
+
+ private:
+  static constexpr size_t kSlotBytes = 1152;  // the largest parameter struct and its kernel pointer
+  static constexpr uint64_t kCapacity = 4096;
+  struct Slot {
+    alignas(std::max_align_t) std::byte bytes[kSlotBytes];
+    void (*run)(void* bytes, Context* context);  // null context: destroy only
+  };
+
+  Slot& acquire();
+  void publish();
+  void loop();
+
+  const KernelTable& kernels_;
+  ThreadPool pool_;
+  std::unique_ptr<Slot[]> slots_;
+  std::atomic<uint64_t> pushed_{0}, finished_{0};
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> consumer_sleeps_{false}, producer_sleeps_{false};
+  std::mutex mutex_;
+  std::condition_variable work_, progress_;
+  std::optional<Error> error_;
+  std::thread thread_;  // last: it uses everything above
+};
+
+}  // namespace hr::cpu
