@@ -8,7 +8,7 @@
 namespace hr {
 
 template <typename E>
-struct EnumNames;  // specialised by HR_ENUM: `names`, `count`
+struct EnumNames;  // specialised by HR_ENUM: `type`, `names`, `count`
 
 }  // namespace hr
 
@@ -19,6 +19,7 @@ struct EnumNames;  // specialised by HR_ENUM: `names`, `count`
   enum class Type : int32_t { __VA_ARGS__ };                                            \
   template <>                                                                           \
   struct EnumNames<Type> {                                                              \
+    static constexpr const char* type = #Type;                                          \
     static constexpr const char* names[] = {HR_EXPAND(HR_ENUM_NAME_NEXT(__VA_ARGS__))}; \
     static constexpr int count = static_cast<int>(sizeof(names) / sizeof(names[0]));    \
   };

@@ -15,10 +15,10 @@
 
 #define HR_FIELDS(...)                       \
   template <typename Fn>                     \
-  void visit(Fn&& fn) {                      \
+  constexpr void visit(Fn&& fn) {            \
     HR_EXPAND(HR_VISIT_NEXT(__VA_ARGS__))    \
   }                                          \
   template <typename Fn>                     \
-  void visit(Fn&& fn) const {                \
+  constexpr void visit(Fn&& fn) const {      \
     HR_EXPAND(HR_VISIT_NEXT(__VA_ARGS__))    \
   }

@@ -1,0 +1,384 @@
+// addon: the functions that JavaScript sees. Types in lib/native.ts.
+#include <node_api.h>
+
+#include <string>
+#include <utility>
+
+#include "binding/bind_op.h"
+#include "binding/describe_ops.h"
+#include "binding/environment.h"
+#include "binding/errors.h"
+#include "binding/promise.h"
+#include "binding/read_value.h"
+#include "cpu/backend.h"
+
+namespace hr::binding {
+
+namespace {
+
+// The arguments of one call: exactly as many as the function takes.
+template <size_t kCount>
+class Args {
+ public:
+  Args(napi_env env, napi_callback_info info, const char* function) : env_(env), function_(function) {
+    size_t count = kCount + 1;
+    napi_value values[kCount + 1];
+    ok(napi_get_cb_info(env, info, &count, values, nullptr, nullptr));
+    if (count != kCount) {
+      throw Error(ErrorKind::value, function, "arguments",
+                  "takes " + std::to_string(kCount) + " arguments, got " + std::to_string(count));
+    }
+    for (size_t i = 0; i < kCount; ++i) values_[i] = values[i];
+  }
+  napi_value operator[](size_t i) const { return values_[i]; }
+  ArgName name(const char* arg) const { return {function_, arg}; }
+  int64_t integer(size_t i, const char* arg) const { return read_integer(env_, values_[i], name(arg)); }
+  Tensor& tensor(size_t i, const char* arg) const {
+    if (type_of(env_, values_[i]) != napi_number) wrong_type(name(arg), "a tensor");
+    return Environment::of(env_).tensor(integer(i, arg), function_, arg);
+  }
+  Backend& device(size_t i) const { return Environment::of(env_).device(integer(i, "device")); }
+
+ private:
+  napi_env env_;
+  const char* function_;
+  napi_value values_[kCount > 0 ? kCount : 1];
+};
+
+napi_value number_value(napi_env env, double number) {
+  napi_value value;
+  ok(napi_create_double(env, number, &value));
+  return value;
+}
+
+napi_value string_value(napi_env env, const std::string& text) {
+  napi_value value;
+  ok(napi_create_string_utf8(env, text.data(), text.size(), &value));
+  return value;
+}
+
+napi_value undefined(napi_env env) {
+  napi_value value;
+  ok(napi_get_undefined(env, &value));
+  return value;
+}
+
+void set_property(napi_env env, napi_value object, const char* key, napi_value value) {
+  ok(napi_set_named_property(env, object, key, value));
+}
+
+napi_value new_object(napi_env env) {
+  napi_value object;
+  ok(napi_create_object(env, &object));
+  return object;
+}
+
+// A fresh ArrayBuffer and its bytes.
+std::pair<napi_value, void*> new_buffer(napi_env env, size_t bytes) {
+  void* data = nullptr;
+  napi_value buffer;
+  if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) {
+    throw Error(ErrorKind::out_of_memory, "download", "", "no JavaScript memory for " + std::to_string(bytes) + " bytes");
+  }
+  return {buffer, data};
+}
+
+// openDevice(kind: "cpu", isa: string, threads: number, memoryLimitBytes: number, poison: boolean): number
+napi_value open_device(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<5> args(env, info, "openDevice");
+    const std::string kind = read_string(env, args[0], args.name("kind"));
+    if (kind != "cpu") {
+      throw Error(ErrorKind::device, "openDevice", "kind",
+                  "no device \"" + kind + "\" in this build. Available: cpu");
+    }
+    cpu::Config config;
+    config.isa = read_string(env, args[1], args.name("isa"));
+    config.num_threads = static_cast<int>(std::min<int64_t>(args.integer(2, "threads"), 1 << 16));
+    config.memory_limit = static_cast<size_t>(std::max<int64_t>(args.integer(3, "memoryLimitBytes"), 0));
+    config.poison_memory = read_boolean(env, args[4], args.name("poison"));
+    const std::string key = kind + ":" + config.isa + ":" + std::to_string(config.num_threads) + ":" +
+                            std::to_string(config.memory_limit) + ":" + std::to_string(config.poison_memory);
+    Environment& environment = Environment::of(env);
+    int64_t number = environment.find_device(key);
+    if (number < 0) number = environment.add_device(key, cpu::open_backend(config));
+    return number_value(env, static_cast<double>(number));
+  });
+}
+
+// cpuIsas(): string[], best first
+napi_value cpu_isas(napi_env env, napi_callback_info) {
+  return guarded(env, [&] {
+    napi_value names;
+    ok(napi_create_array(env, &names));
+    uint32_t index = 0;
+    for (const std::string& isa : cpu::available_isas()) {
+      ok(napi_set_element(env, names, index++, string_value(env, isa)));
+    }
+    return names;
+  });
+}
+
+// deviceInfo(device): { name, description, computeDType, threads }
+napi_value device_info(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<1> args(env, info, "deviceInfo");
+    const Backend& device = args.device(0);
+    const napi_value result = new_object(env);
+    set_property(env, result, "name", string_value(env, device.name()));
+    set_property(env, result, "description", string_value(env, device.description()));
+    set_property(env, result, "computeDType", string_value(env, name(device.compute_dtype())));
+    set_property(env, result, "threads", number_value(env, device.num_threads()));
+    return result;
+  });
+}
+
+// setThreads(device, count)
+napi_value set_threads(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<2> args(env, info, "setThreads");
+    args.device(0).set_num_threads(static_cast<int>(std::min<int64_t>(args.integer(1, "threads"), 1 << 16)));
+    return undefined(env);
+  });
+}
+
+// memoryStats(device): { liveBytes, peakBytes, pooledBytes, tensors }; tensors counts all devices
+napi_value memory_stats(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<1> args(env, info, "memoryStats");
+    const Backend::MemoryStats stats = args.device(0).memory_stats();
+    const napi_value result = new_object(env);
+    set_property(env, result, "liveBytes", number_value(env, static_cast<double>(stats.live_bytes)));
+    set_property(env, result, "peakBytes", number_value(env, static_cast<double>(stats.peak_bytes)));
+    set_property(env, result, "pooledBytes", number_value(env, static_cast<double>(stats.pooled_bytes)));
+    set_property(env, result, "tensors",
+                 number_value(env, static_cast<double>(Environment::of(env).num_tensors())));
+    return result;
+  });
+}
+
+// resetPeak(device)
+napi_value reset_peak(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<1> args(env, info, "resetPeak");
+    args.device(0).reset_peak();
+    return undefined(env);
+  });
+}
+
+// createTensor(device, dtype, shape): handle, uninitialised
+napi_value create_tensor(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<3> args(env, info, "createTensor");
+    Backend& device = args.device(0);
+    Tensor tensor;
+    tensor.view.dtype = read_dtype(env, args[1], args.name("dtype"));
+    read_shape(env, args[2], args.name("shape"), tensor.view);
+    tensor.storage = std::make_shared<Storage>(device, tensor.view.bytes());
+    tensor.view.data = tensor.storage->data();
+    return number_value(env, static_cast<double>(Environment::of(env).add_tensor(std::move(tensor))));
+  });
+}
+
+// viewTensor(tensor, offset, shape): handle of `shape` elements from element `offset`, sharing the storage
+napi_value view_tensor(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<3> args(env, info, "viewTensor");
+    const Tensor& base = args.tensor(0, "tensor");
+    const int64_t offset = args.integer(1, "offset");
+    Tensor view = base;
+    read_shape(env, args[2], args.name("shape"), view.view);
+    if (offset < 0 || offset > base.view.size() || view.view.size() > base.view.size() - offset) {
+      throw Error(ErrorKind::shape, "viewTensor", "shape",
+                  "a view of shape " + shape_text(view.view) + " from element " + std::to_string(offset) +
+                      " does not fit in a tensor of shape " + shape_text(base.view));
+    }
+    view.view.data = static_cast<char*>(base.view.data) + static_cast<size_t>(offset) * size_of(view.view.dtype);
+    return number_value(env, static_cast<double>(Environment::of(env).add_tensor(std::move(view))));
+  });
+}
+
+// releaseTensor(tensor)
+napi_value release_tensor(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<1> args(env, info, "releaseTensor");
+    Environment::of(env).release_tensor(args.integer(0, "tensor"));
+    return undefined(env);
+  });
+}
+
+// upload(tensor, values: ArrayBufferView of exactly the tensor's bytes); the view may be reused on return
+napi_value upload(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<2> args(env, info, "upload");
+    const Tensor& tensor = args.tensor(0, "tensor");
+    bool is_typed_array = false;
+    ok(napi_is_typedarray(env, args[1], &is_typed_array));
+    if (!is_typed_array) wrong_type(args.name("values"), "a typed array");
+    napi_typedarray_type type;
+    size_t length = 0;
+    void* data = nullptr;
+    napi_value buffer;
+    size_t offset = 0;
+    ok(napi_get_typedarray_info(env, args[1], &type, &length, &data, &buffer, &offset));
+    constexpr size_t kElementBytes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};  // by napi_typedarray_type
+    const size_t bytes = length * kElementBytes[type];
+    if (bytes != tensor.view.bytes()) {
+      throw Error(ErrorKind::shape, "upload", "values",
+                  "\"values\" has " + std::to_string(bytes) + " bytes, but a tensor of shape " +
+                      shape_text(tensor.view) + " has " + std::to_string(tensor.view.bytes()));
+    }
+    tensor.storage->backend().upload(tensor.view.data, data, bytes);
+    return undefined(env);
+  });
+}
+
+// copyTensor(from, to): same dtype and element count, same device
+napi_value copy_tensor(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<2> args(env, info, "copyTensor");
+    const Tensor& from = args.tensor(0, "from");
+    const Tensor& to = args.tensor(1, "to");
+    Backend& device = to.storage->backend();
+    if (&from.storage->backend() != &device) {
+      throw Error(ErrorKind::device, "copyTensor", "from", "\"from\" and \"to\" are on different devices");
+    }
+    if (from.view.dtype != to.view.dtype || from.view.size() != to.view.size()) {
+      throw Error(ErrorKind::shape, "copyTensor", "from",
+                  "\"from\" is " + std::string(name(from.view.dtype)) + " " + shape_text(from.view) +
+                      ", \"to\" is " + name(to.view.dtype) + " " + shape_text(to.view));
+    }
+    if (overlap(from.view, to.view)) {
+      throw Error(ErrorKind::value, "copyTensor", "to", "\"from\" and \"to\" share memory");
+    }
+    device.copy(to.view.data, from.view.data, to.view.bytes());
+    return undefined(env);
+  });
+}
+
+// download(tensor): Promise<ArrayBuffer> of the value after all ops queued so far
+napi_value download(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<1> args(env, info, "download");
+    const Tensor& tensor = args.tensor(0, "tensor");
+    const auto [buffer, data] = new_buffer(env, tensor.view.bytes());
+    napi_value promise;
+    auto completion = make_promise(env, buffer, &promise);
+    tensor.storage->backend().download(data, tensor.view.data, tensor.view.bytes(), std::move(completion));
+    return promise;
+  });
+}
+
+// downloadSync(tensor): ArrayBuffer; waits for the device
+napi_value download_sync(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    struct Ignore final : Completion {
+      void done(std::optional<Error> failed) override { error = std::move(failed); }
+      explicit Ignore(std::optional<Error>& to) : error(to) {}
+      std::optional<Error>& error;
+    };
+    const Args<1> args(env, info, "downloadSync");
+    const Tensor& tensor = args.tensor(0, "tensor");
+    const auto [buffer, data] = new_buffer(env, tensor.view.bytes());
+    std::optional<Error> error;
+    Backend& device = tensor.storage->backend();
+    device.download(data, tensor.view.data, tensor.view.bytes(), std::make_unique<Ignore>(error));
+    device.synchronize();
+    if (error) throw *error;
+    return buffer;
+  });
+}
+
+// settled(device): Promise that settles when all ops queued so far have run; rejects with their first error
+napi_value settled(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<1> args(env, info, "settled");
+    Backend& device = args.device(0);
+    napi_value promise;
+    device.notify(make_promise(env, new_object(env), &promise));
+    return promise;
+  });
+}
+
+// synchronize(device): waits; throws the first error of an op that failed
+napi_value synchronize(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<1> args(env, info, "synchronize");
+    args.device(0).synchronize();
+    return undefined(env);
+  });
+}
+
+napi_value describe(napi_env env, napi_callback_info) {
+  return guarded(env, [&] { return describe_ops(env); });
+}
+
+// setErrorFactory((kind, op, arg, detail) => Error)
+napi_value register_error_factory(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    const Args<1> args(env, info, "setErrorFactory");
+    set_error_factory(env, args[0]);
+    return undefined(env);
+  });
+}
+
+void export_function(napi_env env, napi_value exports, const char* name, napi_callback callback) {
+  napi_value function;
+  ok(napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function));
+  set_property(env, exports, name, function);
+}
+
+#define HR_BIND_OP(op, Params)                                       \
+  napi_value bound_##op(napi_env env, napi_callback_info info) {     \
+    return call_op<Params>(env, info, #op, &OpTable::op);            \
+  }
+HR_ALL_OPS(HR_BIND_OP)
+#undef HR_BIND_OP
+
+std::string camel_case(const char* snake) {
+  std::string text;
+  for (bool upper = false; *snake; ++snake) {
+    if (*snake == '_') {
+      upper = true;
+      continue;
+    }
+    text += upper ? static_cast<char>(*snake - 'a' + 'A') : *snake;
+    upper = false;
+  }
+  return text;
+}
+
+napi_value init(napi_env env, napi_value exports) {
+  return guarded(env, [&] {
+    Environment::of(env);
+    export_function(env, exports, "openDevice", open_device);
+    export_function(env, exports, "cpuIsas", cpu_isas);
+    export_function(env, exports, "deviceInfo", device_info);
+    export_function(env, exports, "setThreads", set_threads);
+    export_function(env, exports, "memoryStats", memory_stats);
+    export_function(env, exports, "resetPeak", reset_peak);
+    export_function(env, exports, "createTensor", create_tensor);
+    export_function(env, exports, "viewTensor", view_tensor);
+    export_function(env, exports, "releaseTensor", release_tensor);
+    export_function(env, exports, "upload", upload);
+    export_function(env, exports, "copyTensor", copy_tensor);
+    export_function(env, exports, "download", download);
+    export_function(env, exports, "downloadSync", download_sync);
+    export_function(env, exports, "settled", settled);
+    export_function(env, exports, "synchronize", synchronize);
+    export_function(env, exports, "describeOps", describe);
+    export_function(env, exports, "setErrorFactory", register_error_factory);
+    const napi_value ops = new_object(env);
+#define HR_EXPORT_OP(op, Params) export_function(env, ops, camel_case(#op).c_str(), bound_##op);
+    HR_ALL_OPS(HR_EXPORT_OP)
+#undef HR_EXPORT_OP
+    set_property(env, exports, "ops", ops);
+    return exports;
+  });
+}
+
+}  // namespace
+
+}  // namespace hr::binding
+
+NAPI_MODULE_INIT() { return hr::binding::init(env, exports); }

@@ -1,0 +1,66 @@
+#include "binding/promise.h"
+
+#include <utility>
+
+#include "binding/environment.h"
+#include "binding/errors.h"
+
+namespace hr::binding {
+
+namespace {
+
+class PromiseSettlement final : public Settlement {
+ public:
+  PromiseSettlement(napi_deferred deferred, napi_ref value) : deferred_(deferred), value_(value) {}
+  void fail(Error error) { error_ = std::move(error); }
+
+  void settle(napi_env env) override {
+    guarded(env, [&]() -> napi_value {
+      if (error_) {
+        ok(napi_reject_deferred(env, deferred_, error_value(env, *error_)));
+      } else {
+        napi_value value;
+        ok(napi_get_reference_value(env, value_, &value));
+        ok(napi_resolve_deferred(env, deferred_, value));
+      }
+      ok(napi_delete_reference(env, value_));
+      return nullptr;
+    });
+  }
+
+ private:
+  napi_deferred deferred_;
+  napi_ref value_;
+  std::optional<Error> error_;
+};
+
+class PromiseCompletion final : public Completion {
+ public:
+  PromiseCompletion(Environment& environment, std::unique_ptr<PromiseSettlement> settlement)
+      : environment_(environment), settlement_(std::move(settlement)) {}
+  void done(std::optional<Error> error) override {
+    if (error) settlement_->fail(std::move(*error));
+    environment_.deliver(std::move(settlement_));
+  }
+
+ private:
+  Environment& environment_;
+  std::unique_ptr<PromiseSettlement> settlement_;
+};
+
+}  // namespace
+
+std::unique_ptr<Completion> make_promise(napi_env env, napi_value value, napi_value* promise) {
+  Environment& environment = Environment::of(env);
+  // References hold objects only on every supported Node; the value is wrapped in nothing because callers
+  // pass an ArrayBuffer or an array.
+  napi_ref reference;
+  ok(napi_create_reference(env, value, 1, &reference));
+  napi_deferred deferred;
+  ok(napi_create_promise(env, &deferred, promise));
+  environment.expect_settlement();
+  return std::make_unique<PromiseCompletion>(environment,
+                                             std::make_unique<PromiseSettlement>(deferred, reference));
+}
+
+}  // namespace hr::binding

@@ -1,0 +1,67 @@
+// read_value: strict conversion of JavaScript arguments. Every mismatch is an hr::Error that names the
+// function and the argument; nothing is coerced.
+#pragma once
+
+#include <node_api.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "binding/errors.h"
+#include "ops/tensor.h"
+
+namespace hr::binding {
+
+struct ArgName {
+  const char* op;
+  const char* arg;
+};
+
+[[noreturn]] inline void wrong_type(ArgName name, const char* expected) {
+  throw Error(ErrorKind::value, name.op, name.arg, "\"" + std::string(name.arg) + "\" must be " + expected);
+}
+
+inline napi_valuetype type_of(napi_env env, napi_value value) {
+  napi_valuetype type;
+  ok(napi_typeof(env, value, &type));
+  return type;
+}
+
+inline double read_number(napi_env env, napi_value value, ArgName name) {
+  double number;
+  if (napi_get_value_double(env, value, &number) != napi_ok) wrong_type(name, "a number");
+  return number;
+}
+
+// An integer that a double holds exactly.
+inline int64_t read_integer(napi_env env, napi_value value, ArgName name) {
+  const double number = read_number(env, value, name);
+  if (!(std::abs(number) <= 9007199254740991.0) || number != std::trunc(number)) {
+    wrong_type(name, "an integer");
+  }
+  return static_cast<int64_t>(number);
+}
+
+inline bool read_boolean(napi_env env, napi_value value, ArgName name) {
+  bool flag;
+  if (napi_get_value_bool(env, value, &flag) != napi_ok) wrong_type(name, "a boolean");
+  return flag;
+}
+
+inline std::string read_string(napi_env env, napi_value value, ArgName name) {
+  constexpr size_t kLongest = 256;
+  char text[kLongest + 1];
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env, value, text, sizeof text, &length) != napi_ok) {
+    wrong_type(name, "a string");
+  }
+  return std::string(text, length);
+}
+
+// A shape: an array of 1 to kMaxRank positive integers. A scalar has shape [1].
+void read_shape(napi_env env, napi_value value, ArgName name, TensorView& view);
+
+DType read_dtype(napi_env env, napi_value value, ArgName name);
+
+}  // namespace hr::binding
