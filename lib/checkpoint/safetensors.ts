@@ -1,0 +1,311 @@
+/**
+ * Reader and writer of the safetensors format: u64 header length, JSON header, raw little-endian tensors.
+ *
+ * Opening reads only the header; tensors are read one by one. Every file is treated as untrusted.
+ */
+
+import { open, type FileHandle } from "node:fs/promises";
+import { CheckpointError } from "../errors.js";
+import { fileErrorReason, readFully, writeAtomically, writeFully } from "../files.js";
+import {
+  formatHeader,
+  LENGTH_BYTES,
+  MAX_HEADER_BYTES,
+  METADATA_KEY,
+  parseHeader,
+  safetensorsDTypes,
+  tensorBytes,
+  type SafetensorsDType,
+  type SafetensorsHeader,
+  type TensorInfo,
+} from "./safetensors-header.js";
+
+export type { SafetensorsDType, TensorInfo };
+
+/** Raw values of a tensor: the typed array of its dtype, F16 and BF16 as `Uint16Array` bit patterns. */
+export type SafetensorsData =
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array
+  | Float32Array
+  | Float64Array;
+
+/** A tensor on the host, row-major. */
+export interface SafetensorsTensor {
+  readonly dtype: SafetensorsDType;
+  readonly shape: readonly number[];
+  readonly data: SafetensorsData;
+}
+
+/** A tensor to write; `data` may be fetched when its turn comes, so that large models need not be on the host. */
+export interface SafetensorsSource {
+  readonly dtype: SafetensorsDType;
+  readonly shape: readonly number[];
+  readonly data: SafetensorsData | (() => Promise<SafetensorsData>);
+}
+
+const SAVE_AGAIN = "the file is damaged or no safetensors file: copy, download or save it again";
+
+/**
+ * An open safetensors file.
+ *
+ * @example
+ * const file = await SafetensorsFile.open("model.safetensors");
+ * const { shape, data } = await file.read("word_emb.weight");
+ * await file.close();
+ */
+export class SafetensorsFile {
+  /** Tensors by name, in file order. */
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  readonly metadata: ReadonlyMap<string, string>;
+
+  private constructor(
+    readonly path: string,
+    private readonly handle: FileHandle,
+    private readonly dataStart: number,
+    header: SafetensorsHeader,
+  ) {
+    this.tensors = header.tensors;
+    this.metadata = header.metadata;
+  }
+
+  /**
+   * Opens `path` and checks its header, at most 100 MB, against the file size. No tensor is read.
+   *
+   * @throws {CheckpointError} with the byte and the reason, if the file cannot be read or breaks the format.
+   */
+  static async open(path: string): Promise<SafetensorsFile> {
+    const handle = await open(path, "r").catch((error: unknown) => {
+      throw new CheckpointError(path, undefined, readReason(error), "check the path and its permissions");
+    });
+    try {
+      return await SafetensorsFile.readHeader(path, handle);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  private static async readHeader(path: string, handle: FileHandle): Promise<SafetensorsFile> {
+    const stat = await handle.stat();
+    if (!stat.isFile()) throw new CheckpointError(path, undefined, "is no file", "pass the path of a file");
+    const prefix = await readBytes(path, handle, LENGTH_BYTES, 0);
+    const length = new DataView(prefix.buffer).getBigUint64(0, true);
+    const room = Math.min(MAX_HEADER_BYTES, stat.size - LENGTH_BYTES);
+    if (length > BigInt(room)) {
+      throw new CheckpointError(path, 0, `the header length is ${length}, at most ${room} fits`, SAVE_AGAIN);
+    }
+    const dataStart = LENGTH_BYTES + Number(length);
+    const bytes = await readBytes(path, handle, Number(length), LENGTH_BYTES);
+    return new SafetensorsFile(path, handle, dataStart, parseHeader(path, bytes, stat.size - dataStart));
+  }
+
+  /**
+   * Reads one tensor into a new typed array.
+   *
+   * @throws {CheckpointError} if the file has no such tensor, changed since it was opened, or holds a BOOL that
+   *   is neither 0 nor 1.
+   */
+  async read(name: string): Promise<SafetensorsTensor> {
+    const info = this.tensors.get(name);
+    if (info === undefined) {
+      const known = [...this.tensors.keys()].slice(0, 8).join(", ");
+      const fix = `ask for one of its ${this.tensors.size} tensors: ${known}${this.tensors.size > 8 ? ", …" : ""}`;
+      throw new CheckpointError(this.path, undefined, `has no tensor "${name}"`, fix);
+    }
+    const { dtype, shape, begin, end } = info;
+    const position = this.dataStart + begin;
+    const bytes = await readBytes(this.path, this.handle, end - begin, position);
+    if (dtype === "BOOL") {
+      const bad = bytes.findIndex((byte) => byte > 1);
+      if (bad >= 0) {
+        throw new CheckpointError(
+          this.path,
+          position + bad,
+          `"${name}": ${bytes[bad]} is no BOOL`,
+          SAVE_AGAIN,
+        );
+      }
+    }
+    return { dtype, shape, data: new safetensorsDTypes[dtype](bytes.buffer) };
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close();
+  }
+}
+
+/** Reads a whole file: every tensor and the metadata. Errors as {@link SafetensorsFile}. */
+export async function readSafetensors(
+  path: string,
+): Promise<{ tensors: Map<string, SafetensorsTensor>; metadata: ReadonlyMap<string, string> }> {
+  const file = await SafetensorsFile.open(path);
+  try {
+    const tensors = new Map<string, SafetensorsTensor>();
+    for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
+    return { tensors, metadata: file.metadata };
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Writes tensors and metadata; the same content always gives the same bytes.
+ *
+ * Tensors lie by falling element size, then by name, so that each is aligned. The file appears at `path` complete
+ * or not at all, and is on the disk when the promise resolves.
+ *
+ * @throws {CheckpointError} if a shape or dtype does not match its data, or the file cannot be written.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: ReadonlyMap<string, SafetensorsSource>,
+  metadata: ReadonlyMap<string, string> = new Map(),
+): Promise<void> {
+  const placed = placeTensors(path, tensors);
+  const header = formatHeader(placed, metadata);
+  if (header.length > MAX_HEADER_BYTES) {
+    throw new CheckpointError(
+      path,
+      undefined,
+      `the header takes ${header.length} bytes`,
+      "write fewer tensors",
+    );
+  }
+  const prefix = new Uint8Array(LENGTH_BYTES);
+  new DataView(prefix.buffer).setBigUint64(0, BigInt(header.length), true);
+  const dataStart = LENGTH_BYTES + header.length;
+  try {
+    await writeAtomically(path, async (handle) => {
+      await writeFully(handle, prefix, 0);
+      await writeFully(handle, header, LENGTH_BYTES);
+      for (const [name, info] of placed) {
+        const { data } = tensors.get(name) as SafetensorsSource;
+        const bytes = rawBytes(path, name, info, typeof data === "function" ? await data() : data);
+        await writeFully(handle, bytes, dataStart + info.begin);
+      }
+    });
+  } catch (error) {
+    const reason = fileErrorReason(error);
+    if (reason === undefined) throw error;
+    throw new CheckpointError(
+      path,
+      undefined,
+      `cannot be written: ${reason}`,
+      "check the folder and the free space",
+    );
+  }
+}
+
+/** The values as numbers: every dtype but I64 and U64 beyond 2^53 converts exactly. */
+export function toFloat64(tensor: SafetensorsTensor): Float64Array {
+  const { dtype, data } = tensor;
+  if (data instanceof Float64Array) return data;
+  const values = new Float64Array(data.length);
+  const convert = dtype === "F16" ? halfToNumber : dtype === "BF16" ? bfloatToNumber : Number;
+  for (let i = 0; i < values.length; i++) values[i] = convert(data[i] as number);
+  return values;
+}
+
+/** The values rounded to float32. */
+export function toFloat32(tensor: SafetensorsTensor): Float32Array {
+  return tensor.data instanceof Float32Array ? tensor.data : Float32Array.from(toFloat64(tensor));
+}
+
+/**
+ * The values of an integer or BOOL tensor as int32.
+ *
+ * @throws {CheckpointError} if the dtype is a float or a value does not fit; `name` is used in the message.
+ */
+export function toInt32(tensor: SafetensorsTensor, name = "tensor"): Int32Array {
+  const values = Int32Array.from(toFloat64(tensor));
+  const floats: SafetensorsDType[] = ["F16", "BF16", "F32", "F64"];
+  const misfit = floats.includes(tensor.dtype)
+    ? 0
+    : values.findIndex((value, i) => value !== Number(tensor.data[i]));
+  if (misfit < 0) return values;
+  const reason = `${tensor.dtype} value ${tensor.data[misfit]} at index ${misfit} is no int32`;
+  throw new CheckpointError(
+    name,
+    undefined,
+    reason,
+    "read it as floats, or save it with a smaller integer dtype",
+  );
+}
+
+function placeTensors(
+  path: string,
+  tensors: ReadonlyMap<string, SafetensorsSource>,
+): Map<string, TensorInfo> {
+  const width = ({ dtype }: SafetensorsSource): number => safetensorsDTypes[dtype].BYTES_PER_ELEMENT;
+  const sorted = [...tensors].sort(([a, s], [b, t]) => width(t) - width(s) || (a < b ? -1 : 1));
+  const placed = new Map<string, TensorInfo>();
+  let begin = 0;
+  for (const [name, { dtype, shape }] of sorted) {
+    const bytes = tensorBytes(dtype, shape);
+    if (bytes === undefined || name === METADATA_KEY) {
+      const reason = bytes === undefined ? `has no valid shape: [${shape.join(", ")}]` : "is a reserved name";
+      throw new CheckpointError(path, undefined, `"${name}" ${reason}`, "fix the tensor before saving");
+    }
+    placed.set(name, { dtype, shape: [...shape], begin, end: begin + bytes });
+    begin += bytes;
+  }
+  return placed;
+}
+
+function rawBytes(path: string, name: string, info: TensorInfo, data: SafetensorsData): Uint8Array {
+  const { dtype, shape, begin, end } = info;
+  if (!(data instanceof safetensorsDTypes[dtype]) || data.byteLength !== end - begin) {
+    const reason = `"${name}": ${data.constructor.name} of ${data.length} is no ${dtype} [${shape.join(", ")}]`;
+    throw new CheckpointError(path, undefined, reason, "pass data of the declared dtype and shape");
+  }
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+async function readBytes(
+  path: string,
+  handle: FileHandle,
+  length: number,
+  position: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    const bytes = new Uint8Array(length);
+    const read = await readFully(handle, bytes, position);
+    if (read === length) return bytes;
+    throw new CheckpointError(path, position + read, `ends ${length - read} bytes early`, SAVE_AGAIN);
+  } catch (error) {
+    if (error instanceof CheckpointError) throw error;
+    throw new CheckpointError(
+      path,
+      position,
+      readReason(error),
+      "close other programs, or read it on a larger machine",
+    );
+  }
+}
+
+function readReason(error: unknown): string {
+  return `cannot be read: ${fileErrorReason(error) ?? (error as Error).message}`;
+}
+
+function bfloatToNumber(bits: number): number {
+  floatBits[0] = bits << 16;
+  return floatValue[0] as number;
+}
+
+function halfToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+const floatBits = new Uint32Array(1);
+const floatValue = new Float32Array(floatBits.buffer);
