@@ -44,8 +44,11 @@ function buildWithGyp() {
   return capture(process.execPath, [join(root, "scripts", "node-gyp", "build.mjs")]);
 }
 
+const loadScript =
+  "try { require(process.argv[1]) } catch (error) { console.log(error.message); process.exit(1) }";
+
 function checkLoads(addon) {
-  const { status, output } = capture(process.execPath, ["-e", "require(process.argv[1])", addon]);
+  const { status, output } = capture(process.execPath, ["-e", loadScript, addon]);
   if (status !== 0) fail("The native addon was built but does not load.", output);
 }
 

@@ -2,5 +2,6 @@
 import vm from "node:vm";
 
 for (const name of ["dispose", "asyncDispose"]) {
-  if (!(name in Symbol)) Object.defineProperty(Symbol, name, { value: vm.runInThisContext(`Symbol.${name}`) });
+  if (!(name in Symbol))
+    Object.defineProperty(Symbol, name, { value: vm.runInThisContext(`Symbol.${name}`) });
 }

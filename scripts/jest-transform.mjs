@@ -7,5 +7,6 @@ const self = readFileSync(new URL("./transpile.mjs", import.meta.url));
 
 export default {
   process: (source, fileName) => ({ code: transpile(source, fileName) }),
-  getCacheKey: (source, fileName) => createHash("sha256").update(self).update(fileName).update(source).digest("hex"),
+  getCacheKey: (source, fileName) =>
+    createHash("sha256").update(self).update(fileName).update(source).digest("hex"),
 };

@@ -20,7 +20,15 @@ function installDependencies() {
   console.log("Installing dependencies ...");
   const npm = process.env.npm_execpath ? [process.execPath, process.env.npm_execpath] : ["npm"];
   const [file, ...prefix] = npm;
-  const args = [...prefix, "ci", "--include=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+  const args = [
+    ...prefix,
+    "ci",
+    "--include=dev",
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--loglevel=error",
+  ];
   // A registry hiccup is common enough to deserve a second try.
   if (run(file, args) !== 0 && run(file, args) !== 0) {
     throw new CommandError("Dependencies could not be installed. Check the network, then run: npm ci");
@@ -34,9 +42,17 @@ function compileTypeScript() {
   console.log("Compiling TypeScript ...");
   rmSync(join(root, "dist"), { recursive: true, force: true });
   const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
-  const { status, output } = capture(process.execPath, [tsc, "-p", "tsconfig.build.json", "--pretty", "false"]);
+  const { status, output } = capture(process.execPath, [
+    tsc,
+    "-p",
+    "tsconfig.build.json",
+    "--pretty",
+    "false",
+  ]);
   if (status !== 0) {
-    throw new CommandError(`${output.trimEnd()}\n\nTypeScript did not compile. Fix the errors above, then run: npm run build`);
+    throw new CommandError(
+      `${output.trimEnd()}\n\nTypeScript did not compile. Fix the errors above, then run: npm run build`,
+    );
   }
   writeStamp(stamp, hash);
 }

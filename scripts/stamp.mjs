@@ -6,20 +6,25 @@ import { CommandError, root } from "./command.mjs";
 
 /** All files below `paths` (files or folders relative to the root), sorted. Missing paths count as empty. */
 export function listFiles(...paths) {
-  return paths.flatMap((path) => {
-    const absolute = join(root, path);
-    const stats = statSync(absolute, { throwIfNoEntry: false });
-    if (!stats) return [];
-    if (!stats.isDirectory()) return [absolute];
-    const entries = readdirSync(absolute, { recursive: true, withFileTypes: true });
-    return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name));
-  }).sort();
+  return paths
+    .flatMap((path) => {
+      const absolute = join(root, path);
+      const stats = statSync(absolute, { throwIfNoEntry: false });
+      if (!stats) return [];
+      if (!stats.isDirectory()) return [absolute];
+      const entries = readdirSync(absolute, { recursive: true, withFileTypes: true });
+      return entries
+        .filter((entry) => entry.isFile())
+        .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+    })
+    .sort();
 }
 
 /** A hash of names and contents of the files below `paths`, and of `extra`. */
 export function hashFiles(paths, extra = "") {
   const hash = createHash("sha256").update(extra);
-  for (const file of listFiles(...paths)) hash.update(`\0${relative(root, file)}\0`).update(readFileSync(file));
+  for (const file of listFiles(...paths))
+    hash.update(`\0${relative(root, file)}\0`).update(readFileSync(file));
   return hash.digest("hex");
 }
 
@@ -40,7 +45,8 @@ export function withLock(action) {
   mkdirSync(dirname(lockFile), { recursive: true });
   for (let waited = 0; !tryLock(); waited += 200) {
     if (waited === 0) console.log("Waiting for another build of this checkout to finish ...");
-    if (waited >= maxWaitMs) throw new CommandError(`Another build holds ${lockFile}; end it or delete that file.`);
+    if (waited >= maxWaitMs)
+      throw new CommandError(`Another build holds ${lockFile}; end it or delete that file.`);
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
   }
   try {

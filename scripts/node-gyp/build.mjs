@@ -4,7 +4,16 @@
 // binding.gyp is written to build/gyp, never to the package root, where npm would run it at every install. The
 // source folders are linked in beside it: gyp names object files after source paths, so sources above the gyp
 // file would end in one object file for all instruction sets.
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { CommandError, isMain, main, root, run } from "../command.mjs";
 import { listFiles } from "../stamp.mjs";
@@ -16,7 +25,8 @@ const isaLists = { x64: "HR_ISAS_X64", arm64: "HR_ISAS_ARM64" };
 function cmakeList(name) {
   const text = readFileSync(join(root, "CMakeLists.txt"), "utf8");
   const match = new RegExp(`^set\\(${name} ([^)]*)\\)`, "m").exec(text);
-  if (!match) throw new CommandError(`CMakeLists.txt has no line "set(${name} ...)", which the gyp build reads.`);
+  if (!match)
+    throw new CommandError(`CMakeLists.txt has no line "set(${name} ...)", which the gyp build reads.`);
   return match[1].trim().split(/\s+/);
 }
 
@@ -80,7 +90,10 @@ export function buildWithGyp() {
   }
   const release = join(root, "build", "Release");
   mkdirSync(release, { recursive: true });
-  copyFileSync(join(folder, "build", "Release", "hyperrouter.node"), join(release, "hyperrouter.node"));
+  // Rename, never overwrite: a running process may have the old file mapped.
+  const target = join(release, "hyperrouter.node");
+  copyFileSync(join(folder, "build", "Release", "hyperrouter.node"), `${target}.new`);
+  renameSync(`${target}.new`, target);
 }
 
 if (isMain(import.meta.url)) await main(buildWithGyp);
