@@ -1,0 +1,102 @@
+// block_product: products of small matrices that stay in cache, for kernels that work block by block.
+//
+// Operands are scratch copies whose columns are padded to whole vectors, so no tile has a ragged edge:
+//   a  row-major, or its transpose; any number of rows; read one element at a time
+//   b  panels of kPanel columns, each panel row-major; a plain row-major matrix is the case panel = kPanel
+//   c  row-major
+#pragma once
+
+#include "cpu/simd.h"
+
+namespace hr::HR_ISA_NAMESPACE {
+
+// Register tile: kTileRows · kTileVectors accumulators.
+inline constexpr int kTileRows = kIsAvx512 || kIsNeon ? 8 : kIsAvx2 ? 6 : 4;
+inline constexpr int kTileVectors = 2;
+inline constexpr int64_t kPanel = kTileVectors * Vec::kLanes;
+
+HR_INLINE int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+HR_INLINE int64_t round_down(int64_t count, int64_t unit) { return count / unit * unit; }
+
+struct LeftBlock {
+  const float* data;
+  int64_t stride;
+};
+
+struct RightBlock {
+  const float* data;
+  int64_t stride;  // between rows of a panel
+  int64_t panel;   // between panels
+};
+
+struct OutBlock {
+  float* data;
+  int64_t stride;
+};
+
+// c[kRows, kVectors · kLanes] (+)= a[kRows, inner] · b[inner, kVectors · kLanes]
+template <bool kTransposeA, int kRows, int kVectors>
+HR_INLINE void multiply_tile(int64_t inner, LeftBlock a, const float* b, int64_t b_stride, OutBlock c,
+                             bool accumulate) {
+  Vec sum[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      sum[r][v] = accumulate ? Vec::load(c.data + r * c.stride + v * Vec::kLanes) : Vec::broadcast(0);
+    }
+  }
+  for (int64_t k = 0; k < inner; ++k) {
+    Vec right[kVectors];
+    for (int v = 0; v < kVectors; ++v) right[v] = Vec::load(b + k * b_stride + v * Vec::kLanes);
+    for (int r = 0; r < kRows; ++r) {
+      const Vec left = Vec::broadcast(kTransposeA ? a.data[k * a.stride + r] : a.data[r * a.stride + k]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = mul_add(left, right[v], sum[r][v]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) sum[r][v].store(c.data + r * c.stride + v * Vec::kLanes);
+  }
+}
+
+template <bool kTransposeA, int kVectors>
+HR_NOINLINE void multiply_panel(int64_t rows, int64_t inner, LeftBlock a, const float* b, int64_t b_stride,
+                                OutBlock c, bool accumulate) {
+  const int64_t a_step = kTransposeA ? 1 : a.stride;
+  int64_t row = 0;
+  for (; row + kTileRows <= rows; row += kTileRows) {
+    multiply_tile<kTransposeA, kTileRows, kVectors>(inner, {a.data + row * a_step, a.stride}, b, b_stride,
+                                                    {c.data + row * c.stride, c.stride}, accumulate);
+  }
+  for (; row < rows; ++row) {
+    multiply_tile<kTransposeA, 1, kVectors>(inner, {a.data + row * a_step, a.stride}, b, b_stride,
+                                            {c.data + row * c.stride, c.stride}, accumulate);
+  }
+}
+
+// c[rows, columns] = a[rows, inner] · b[inner, columns], or c += with accumulate; `columns` is a whole number
+// of vectors. With kTransposeA, a is stored as [inner, rows].
+template <bool kTransposeA>
+void multiply_block(int64_t rows, int64_t columns, int64_t inner, LeftBlock a, RightBlock b, OutBlock c,
+                    bool accumulate) {
+  const float* panel = b.data;
+  int64_t column = 0;
+  for (; column + kPanel <= columns; column += kPanel, panel += b.panel) {
+    multiply_panel<kTransposeA, kTileVectors>(rows, inner, a, panel, b.stride, {c.data + column, c.stride},
+                                              accumulate);
+  }
+  for (; column < columns; column += Vec::kLanes, panel += Vec::kLanes) {
+    multiply_panel<kTransposeA, 1>(rows, inner, a, panel, b.stride, {c.data + column, c.stride},
+                                   accumulate);
+  }
+}
+
+// A row-major matrix in scratch; `stride` columns of storage, those past `columns` zero where packed.
+struct Block {
+  float* data;
+  int64_t stride;
+  float* row(int64_t r) const { return data + r * stride; }
+  operator LeftBlock() const { return {data, stride}; }
+  operator RightBlock() const { return {data, stride, kPanel}; }
+  operator OutBlock() const { return {data, stride}; }
+};
+
+}  // namespace hr::HR_ISA_NAMESPACE
