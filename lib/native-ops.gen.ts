@@ -8,7 +8,7 @@ export type BinaryKind = "add" | "sub" | "mul" | "div";
 
 /** The ops of the addon, arguments in wire order. Shapes and meaning: ops/*.h. */
 export interface NativeOps {
-  /** updates c */
+  /** Updates c. */
   gemm(
     a: Handle,
     b: Handle,
@@ -20,7 +20,7 @@ export interface NativeOps {
     accumulate: boolean,
   ): void;
 
-  /** writes out, preActivation */
+  /** Writes out, preActivation. */
   groupedGemm(
     a: Handle,
     weight: Handle,
@@ -40,7 +40,7 @@ export interface NativeOps {
     call: number,
   ): void;
 
-  /** writes dHidden, dRowScale */
+  /** Writes dHidden, dRowScale. */
   groupedGemmDgrad(
     dOut: Handle,
     weight: Handle,
@@ -59,7 +59,7 @@ export interface NativeOps {
     call: number,
   ): void;
 
-  /** updates dWeight, dBias */
+  /** Updates dWeight, dBias. */
   groupedGemmWgrad(
     a: Handle,
     b: Handle,
@@ -74,7 +74,7 @@ export interface NativeOps {
     accumulate: boolean,
   ): void;
 
-  /** writes hidden, routerWeight, routerBias */
+  /** Writes hidden, routerWeight, routerBias. */
   hyperRouterGenerate(
     embedding: Handle,
     w1: Handle,
@@ -86,7 +86,7 @@ export interface NativeOps {
     routerBias: Handle,
   ): void;
 
-  /** updates dEmbedding, dW1, dB1, dW2, dB2 */
+  /** Updates dEmbedding, dW1, dB1, dW2, dB2. */
   hyperRouterBackward(
     dRouterWeight: Handle,
     dRouterBias: Handle,
@@ -101,7 +101,7 @@ export interface NativeOps {
     dB2: Handle | null,
   ): void;
 
-  /** writes expertIndices, expertWeights; updates logits */
+  /** Writes expertIndices, expertWeights; updates logits. */
   routerTopk(
     x: Handle | null,
     routerWeight: Handle | null,
@@ -113,7 +113,7 @@ export interface NativeOps {
     weighting: Weighting,
   ): void;
 
-  /** updates dLogits */
+  /** Updates dLogits. */
   routerTopkBackward(
     dExpertWeights: Handle,
     expertWeights: Handle,
@@ -122,13 +122,13 @@ export interface NativeOps {
     accumulate: boolean,
   ): void;
 
-  /** writes entropy */
+  /** Writes entropy. */
   routerEntropy(logits: Handle, entropy: Handle): void;
 
-  /** writes loss */
+  /** Writes loss. */
   balanceLoss(logits: Handle, expertOffsets: Handle, loss: Handle, topK: number, perToken: boolean): void;
 
-  /** updates dLogits */
+  /** Updates dLogits. */
   balanceLossBackward(
     dLoss: Handle,
     logits: Handle,
@@ -139,7 +139,7 @@ export interface NativeOps {
     accumulate: boolean,
   ): void;
 
-  /** writes expertOffsets, permutation, inversePermutation */
+  /** Writes expertOffsets, permutation, inversePermutation. */
   dispatch(
     expertIndices: Handle,
     expertOffsets: Handle,
@@ -147,10 +147,10 @@ export interface NativeOps {
     inversePermutation: Handle,
   ): void;
 
-  /** updates out */
+  /** Updates out. */
   combine(rows: Handle, inversePermutation: Handle, out: Handle, topK: number, accumulate: boolean): void;
 
-  /** writes out, lse */
+  /** Writes out, lse. */
   relAttention(
     q: Handle,
     kv: Handle,
@@ -165,7 +165,7 @@ export interface NativeOps {
     call: number,
   ): void;
 
-  /** writes dQ, dKv, dP; updates dU, dV */
+  /** Writes dQ, dKv, dP; updates dU, dV. */
   relAttentionBackward(
     dOut: Handle,
     q: Handle,
@@ -186,7 +186,7 @@ export interface NativeOps {
     call: number,
   ): void;
 
-  /** writes y, sum, mean, rstd */
+  /** Writes y, sum, mean, rstd. */
   layerNorm(
     x: Handle,
     branch: Handle | null,
@@ -202,7 +202,7 @@ export interface NativeOps {
     call: number,
   ): void;
 
-  /** writes dBranch; updates dX, dWeight, dBias */
+  /** Writes dBranch; updates dX, dWeight, dBias. */
   layerNormBackward(
     dY: Handle,
     s: Handle,
@@ -219,37 +219,37 @@ export interface NativeOps {
     call: number,
   ): void;
 
-  /** writes y */
+  /** Writes y. */
   activation(x: Handle, y: Handle, kind: Activation): void;
 
-  /** writes dX */
+  /** Writes dX. */
   activationBackward(dY: Handle, x: Handle, dX: Handle, kind: Activation): void;
 
-  /** writes y */
+  /** Writes y. */
   dropout(x: Handle, residual: Handle | null, y: Handle, dropout: number, seed: number, call: number): void;
 
-  /** writes out */
+  /** Writes out. */
   binary(a: Handle, b: Handle, out: Handle, kind: BinaryKind): void;
 
-  /** updates out */
+  /** Updates out. */
   axpby(x: Handle, out: Handle, alpha: number, beta: number): void;
 
-  /** writes out */
+  /** Writes out. */
   fill(out: Handle, value: number): void;
 
-  /** writes y */
+  /** Writes y. */
   cast(x: Handle, y: Handle): void;
 
-  /** writes out */
+  /** Writes out. */
   embed(ids: Handle, table: Handle, out: Handle, firstId: number, vocabSize: number, scale: number): void;
 
-  /** updates dTable */
+  /** Updates dTable. */
   embedBackward(dOut: Handle, ids: Handle, dTable: Handle, firstId: number, scale: number): void;
 
-  /** writes nll, lse */
+  /** Writes nll, lse. */
   crossEntropy(logits: Handle, targets: Handle, cutoffs: Handle | null, nll: Handle, lse: Handle): void;
 
-  /** updates logits */
+  /** Updates logits. */
   crossEntropyBackward(
     dNll: Handle,
     targets: Handle,
@@ -258,7 +258,7 @@ export interface NativeOps {
     logits: Handle,
   ): void;
 
-  /** writes lse; updates nll */
+  /** Writes lse; updates nll. */
   tailCrossEntropy(
     h: Handle,
     weight: Handle,
@@ -269,7 +269,7 @@ export interface NativeOps {
     firstId: number,
   ): void;
 
-  /** writes dH; updates dWeight, dBias */
+  /** Writes dH; updates dWeight, dBias. */
   tailCrossEntropyBackward(
     dNll: Handle,
     h: Handle,
@@ -283,22 +283,22 @@ export interface NativeOps {
     firstId: number,
   ): void;
 
-  /** writes out */
+  /** Writes out. */
   reduceSum(x: Handle, out: Handle, scale: number): void;
 
-  /** updates out */
+  /** Updates out. */
   reduceRows(x: Handle, out: Handle, accumulate: boolean): void;
 
-  /** updates out */
+  /** Updates out. */
   sumSquares(x: Handle, out: Handle, accumulate: boolean): void;
 
-  /** writes norm, factor */
+  /** Writes norm, factor. */
   clipFactor(sumSquares: Handle, norm: Handle, factor: Handle, maxNorm: number): void;
 
-  /** writes out */
+  /** Writes out. */
   countNonFinite(x: Handle, out: Handle): void;
 
-  /** updates param, m, v */
+  /** Updates param, m, v. */
   adam(
     param: Handle,
     grad: Handle,
@@ -314,7 +314,7 @@ export interface NativeOps {
     step: number,
   ): void;
 
-  /** updates param, momentumBuffer */
+  /** Updates param, momentumBuffer. */
   sgd(
     param: Handle,
     grad: Handle,
@@ -326,7 +326,7 @@ export interface NativeOps {
     nesterov: boolean,
   ): void;
 
-  /** updates param, sum */
+  /** Updates param, sum. */
   adagrad(
     param: Handle,
     grad: Handle,
@@ -337,9 +337,9 @@ export interface NativeOps {
     weightDecay: number,
   ): void;
 
-  /** writes out */
+  /** Writes out. */
   randomUniform(out: Handle, low: number, high: number, seed: number, call: number): void;
 
-  /** writes out */
+  /** Writes out. */
   randomNormal(out: Handle, mean: number, std: number, seed: number, call: number): void;
 }

@@ -18,18 +18,13 @@ function parameter({ name, kind, optional, type }) {
   return `${camelCase(name)}: ${kind === "enum" ? type : types[kind]}`;
 }
 
-/** An op's header comment: which tensors it writes. */
+/** Which tensors an op writes, as one sentence. */
 function effects(params) {
   const names = (access) =>
     params.filter((param) => param.access === access).map(({ name }) => camelCase(name));
-  const lists = [
-    ["writes", names("out")],
-    ["updates", names("inout")],
-  ];
-  return lists
-    .filter(([, list]) => list.length > 0)
-    .map(([verb, list]) => `${verb} ${list.join(", ")}`)
-    .join("; ");
+  const [written, updated] = [names("out").join(", "), names("inout").join(", ")];
+  if (!updated) return `Writes ${written}.`;
+  return written ? `Writes ${written}; updates ${updated}.` : `Updates ${updated}.`;
 }
 
 /** The TypeScript text for the value of `describeOps()`. */
