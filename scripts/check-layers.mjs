@@ -20,6 +20,8 @@ const layers = [
   ["cli", "index.ts"],
 ];
 
+const importPattern = /(?:^(?:import|export)\b(?:[^;"]*?\bfrom)?\s*|\bimport\()"(\.[^"]+)"/gm;
+
 const problems = [];
 const read = (file) => readFileSync(join(root, file), "utf8");
 const files = (folder, pattern) =>
@@ -57,7 +59,7 @@ function layerOf(file) {
 function checkImports() {
   for (const file of files("lib", /\.ts$/)) {
     const layer = layerOf(file);
-    for (const specifier of matches(read(file), /^(?:import|export|\} from)[^;]*?"(\.[^"]+)"/gm)) {
+    for (const specifier of matches(read(file), importPattern)) {
       const target = normalize(join(dirname(file), specifier)).replace(/\.js$/, ".ts");
       if (!target.startsWith("lib/")) problems.push(`${file} imports ${specifier}, which is outside lib/`);
       else if (layerOf(target) > layer) problems.push(`${file} imports ${target}, a higher layer`);
