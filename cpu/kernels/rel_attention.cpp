@@ -8,6 +8,7 @@
 #include "cpu/simd.h"
 #if !HR_IS_REFERENCE
 #include "cpu/kernels/block_product.h"
+#include "cpu/kernels/philox_words.h"
 #endif
 
 namespace hr::HR_ISA_NAMESPACE {
@@ -153,10 +154,6 @@ constexpr int64_t kQueryRows = 48;  // queries of a block; a multiple of kTileRo
 static_assert(kQueryRows % kTileRows == 0);
 constexpr int64_t kTasks = 64;  // enough for the threads of a large machine
 
-HR_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-HR_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-HR_INLINE int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 struct Range {
   int64_t begin, end;
   int64_t size() const { return end - begin; }
@@ -211,68 +208,32 @@ struct Geometry : Sizes {
   }
 };
 
-// The head's slice of `rows` rows, made contiguous: to = scale · (from + bias). `bias` may be null.
-void pack_rows(const float* from, int64_t from_stride, int64_t rows, int64_t columns, const float* bias,
-               float scale, Block to) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* source = from + r * from_stride;
-    float* target = to.row(r);
-    for (int64_t k = 0; k < columns; ++k) target[k] = scale * (source[k] + (bias ? bias[k] : 0.0f));
-    for (int64_t k = columns; k < to.stride; ++k) target[k] = 0;
-  }
-}
-
-// The transpose of the head's slice in panels: to[panel][k][kPanel] holds rows panel·kPanel and on.
-void pack_transposed(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float* to) {
-  for (int64_t first = 0; first < rows; first += kPanel, to += kPanel * columns) {
-    const int64_t count = smaller(kPanel, rows - first);
-    for (int64_t r = 0; r < count; ++r) {
-      const float* source = from + (first + r) * from_stride;
-      for (int64_t k = 0; k < columns; ++k) to[k * kPanel + r] = source[k];
-    }
-    for (int64_t k = 0; k < columns; ++k) {
-      for (int64_t r = count; r < kPanel; ++r) to[k * kPanel + r] = 0;
-    }
-  }
-}
-
 void fill_zero(float* data, int64_t count) { memset(data, 0, static_cast<size_t>(count) * sizeof(float)); }
 
-// Dropout factors of consecutive elements: 0 or 1 / (1 - p).
+// The dropout factors of one row of scores; all 1 without dropout.
 class KeepFactors {
  public:
   template <typename Params>
   KeepFactors(const Params& p, int64_t row_length, Scratch& scratch)
-      : seed_(p.seed),
-        call_(p.call),
-        threshold_(math::drop_threshold(p.dropout)),
-        kept_(static_cast<float>(1 / (1 - p.dropout))),
+      : mask_(p.dropout, p.seed, p.call),
         active_(p.dropout > 0),
-        factors_(scratch.take<float>(row_length + 8)) {
-    for (int64_t n = 0; n < row_length + 8; ++n) factors_[n] = 1;
+        factors_(scratch.take<float>(row_length)) {
+    for (int64_t n = 0; n < row_length; ++n) factors_[n] = 1;
   }
 
   bool active() const { return active_; }
 
-  // Of elements first .. first + count - 1. Valid until the next call.
+  // Of elements first .. first + count - 1; valid until the next call.
   const float* row(uint64_t first, int64_t count) {
     if (!active_) return factors_;
-    const uint64_t block = first / 4;
-    const int64_t num_blocks = static_cast<int64_t>((first + count + 3) / 4 - block);
-#pragma omp simd
-    for (int64_t n = 0; n < num_blocks; ++n) {
-      const math::PhiloxBlock bits = math::philox_block(seed_, call_, block + n);
-      for (int word = 0; word < 4; ++word) {
-        factors_[4 * n + word] = math::is_kept(bits.word[word], threshold_) ? kept_ : 0.0f;
-      }
-    }
-    return factors_ + first % 4;
+    mask_.for_words(first, count, [&](int64_t offset, int n, const uint32_t* words) {
+      for (int i = 0; i < n; ++i) factors_[offset + i] = mask_.apply(words[i], 1);
+    });
+    return factors_;
   }
 
  private:
-  uint64_t seed_, call_;
-  uint32_t threshold_;
-  float kept_;
+  DropoutMask mask_;
   bool active_;
   float* factors_;
 };
@@ -339,12 +300,12 @@ void rel_attention(Context& context, const RelAttentionParams& p) {
       const float* kv = p.kv.as<float>();
       const int64_t kv_stride = g.key(1, 0, 0), q_stride = g.query(1, 0, 0);
       pack_transposed(kv + g.key(0, b, h), kv_stride, end_key, g.d_head, keys);
-      pack_rows(kv + g.value(0, b, h), kv_stride, end_key, g.d_head, nullptr, 1, values);
+      pack_rows(kv + g.value(0, b, h), kv_stride, end_key, g.d_head, values);
       for (int64_t block = blocks.begin; block < blocks.end; ++block) {
         const Window w = g.window(block);
         const float* q = p.q.as<float>() + g.query(w.i0, b, h);
-        pack_rows(q, q_stride, w.rows, g.d_head, u, g.scale, with_u);
-        pack_rows(q, q_stride, w.rows, g.d_head, v, g.scale, with_v);
+        pack_rows(q, q_stride, w.rows, g.d_head, with_u, u, g.scale);
+        pack_rows(q, q_stride, w.rows, g.d_head, with_v, v, g.scale);
         multiply_block<false>(w.rows, round_up(w.keys, kPanel), g.d_head, with_u, g.panels(keys, w.j0),
                               scores, false);
         multiply_block<false>(w.rows, round_up(w.positions, kPanel), g.d_head, with_v,
@@ -406,21 +367,21 @@ void rel_attention_backward(Context& context, const RelAttentionBackwardParams& 
 
     const float* p_rows = p.p.as<float>() + g.position(0, h);
     pack_transposed(p_rows, g.width(), g.k_len, g.d_head, position_panels);
-    pack_rows(p_rows, g.width(), g.k_len, g.d_head, nullptr, 1, positions);
+    pack_rows(p_rows, g.width(), g.k_len, g.d_head, positions);
     const int64_t kv_stride = g.key(1, 0, 0), q_stride = g.query(1, 0, 0);
     for (int64_t b = batch.begin; b < batch.end; ++b) {
       const float* kv = p.kv.as<float>();
       pack_transposed(kv + g.key(0, b, h), kv_stride, g.k_len, g.d_head, key_panels);
       pack_transposed(kv + g.value(0, b, h), kv_stride, g.k_len, g.d_head, value_panels);
-      pack_rows(kv + g.key(0, b, h), kv_stride, g.k_len, g.d_head, nullptr, 1, keys);
+      pack_rows(kv + g.key(0, b, h), kv_stride, g.k_len, g.d_head, keys);
       fill_zero(d_keys.data, g.k_len * g.padded_head);
       fill_zero(d_values.data, g.k_len * g.padded_head);
       for (int64_t block = 0; block < g.num_blocks(); ++block) {
         const Window w = g.window(block);
         const float* q = p.q.as<float>() + g.query(w.i0, b, h);
-        pack_rows(q, q_stride, w.rows, g.d_head, u, g.scale, with_u);
-        pack_rows(q, q_stride, w.rows, g.d_head, v, g.scale, with_v);
-        pack_rows(p.d_out.as<float>() + g.query(w.i0, b, h), q_stride, w.rows, g.d_head, nullptr, 1, d_out);
+        pack_rows(q, q_stride, w.rows, g.d_head, with_u, u, g.scale);
+        pack_rows(q, q_stride, w.rows, g.d_head, with_v, v, g.scale);
+        pack_rows(p.d_out.as<float>() + g.query(w.i0, b, h), q_stride, w.rows, g.d_head, d_out);
         multiply_block<false>(w.rows, round_up(w.keys, kPanel), g.d_head, with_u,
                               g.panels(key_panels, w.j0), scores, false);
         multiply_block<false>(w.rows, round_up(w.positions, kPanel), g.d_head, with_v,
