@@ -1,0 +1,134 @@
+import { availableParallelism } from "node:os";
+
+import type { FloatDType } from "./dtype.js";
+import { DeviceError } from "./errors.js";
+import { type DeviceId, native } from "./native.js";
+
+/** How to open a device. */
+export interface DeviceOptions {
+  /** Threads that share a kernel's work; results never depend on it. Default: one per core. */
+  threads?: number;
+  /** Most bytes of tensors, live and pooled; beyond it allocations throw `OutOfMemoryError`. Default: the machine's memory. */
+  memoryLimitBytes?: number;
+  /** Fills new tensors with NaN, so that a kernel that forgets part of its output shows. For tests. */
+  poison?: boolean;
+}
+
+/** Memory held by one device, in bytes. */
+export interface MemoryStats {
+  /** Held by live tensors. */
+  liveBytes: number;
+  /** Highest `liveBytes` since the device was opened or `resetPeak()` was called. */
+  peakBytes: number;
+  /** Kept for reuse. */
+  pooledBytes: number;
+  /** Live tensor handles, on all devices of this thread. */
+  tensors: number;
+  /** Tensors that were never disposed and had to be reclaimed by the garbage collector: leaks. */
+  reclaimedByGc: number;
+}
+
+let reclaimed = 0;
+
+/** Called by the tensor finaliser. */
+export function countReclaimed(): void {
+  reclaimed += 1;
+}
+
+/**
+ * Where tensors live and ops run. Ops are checked at the call and run in order on the device's own thread;
+ * nothing waits for them until a result is read.
+ */
+export class Device {
+  /** `cpu` or `reference`, or with the instruction set: `cpu:avx2`. */
+  readonly name: string;
+  /** The float dtype that ops take here. */
+  readonly float: FloatDType;
+
+  /** @internal Use {@link openDevice}. */
+  constructor(
+    readonly id: DeviceId,
+    name: string,
+  ) {
+    this.name = name;
+    this.float = native().deviceInfo(id).computeDType;
+  }
+
+  /** Instruction set and number of threads, for people. */
+  get description(): string {
+    return native().deviceInfo(this.id).description;
+  }
+
+  get threads(): number {
+    return native().deviceInfo(this.id).threads;
+  }
+
+  /** Waits for queued work, then changes the number of threads. Results stay bit for bit the same. */
+  setThreads(count: number): void {
+    native().setThreads(this.id, count);
+  }
+
+  memoryStats(): MemoryStats {
+    return { ...native().memoryStats(this.id), reclaimedByGc: reclaimed };
+  }
+
+  resetPeak(): void {
+    native().resetPeak(this.id);
+  }
+
+  /** Resolves when everything queued so far has run. @throws the first error of an op that failed on the device. */
+  async settled(): Promise<void> {
+    await native().settled(this.id);
+  }
+
+  /** Blocks until everything queued so far has run. For tests and scripts. */
+  synchronize(): void {
+    native().synchronize(this.id);
+  }
+
+  toString(): string {
+    return this.name;
+  }
+}
+
+const opened = new Map<string, Device>();
+
+/**
+ * Opens a device, or returns the one opened before with the same arguments.
+ *
+ * @param name `cpu` (the best instruction set of this machine), `cpu:avx512`, `cpu:avx2`, `cpu:neon`, `cpu:plain`, or
+ *   `reference`: plain loops in float64, single-threaded, the oracle of the tests.
+ * @throws {DeviceError} for a name this build or machine does not have.
+ */
+export function openDevice(name = "cpu", options: DeviceOptions = {}): Device {
+  const key = `${name} ${JSON.stringify(options)}`;
+  let device = opened.get(key);
+  if (device === undefined) {
+    const [kind, isa] = name === "reference" ? ["cpu", "reference"] : name.split(":");
+    if (kind !== "cpu") {
+      throw new DeviceError(`there is no device "${name}"`, `use one of ${deviceNames().join(", ")}`);
+    }
+    const { threads = defaultThreads(), memoryLimitBytes = 0, poison = false } = options;
+    const id = native().openDevice("cpu", isa ?? defaultIsa(), threads, memoryLimitBytes, poison);
+    device = new Device(id, name);
+    opened.set(key, device);
+  }
+  return device;
+}
+
+/** Every name {@link openDevice} takes on this machine. */
+export function deviceNames(): string[] {
+  const isas = native().cpuIsas();
+  return ["cpu", ...isas.map((isa) => (isa === "reference" ? isa : `cpu:${isa}`))];
+}
+
+/** `HYPERROUTER_CPU_ISA` forces the instruction set of device `cpu`. */
+function defaultIsa(): string {
+  return process.env["HYPERROUTER_CPU_ISA"] ?? "";
+}
+
+/** `HYPERROUTER_THREADS` sets the default number of threads. */
+function defaultThreads(): number {
+  const wanted = process.env["HYPERROUTER_THREADS"];
+  return wanted === undefined ? availableParallelism() : Number(wanted);
+}

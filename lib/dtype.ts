@@ -1,0 +1,28 @@
+/** Element types of tensors. `bf16` and `f16` are storage types: `cast` them to compute. */
+export type DType = "f32" | "f64" | "bf16" | "f16" | "i32";
+
+/** The types a device computes in: `f32` on `cpu`, `f64` on `reference`. */
+export type FloatDType = "f32" | "f64";
+
+/** The typed array that holds each dtype in JavaScript. Half precision travels as its bits. */
+export interface ArrayOf {
+  f32: Float32Array;
+  f64: Float64Array;
+  bf16: Uint16Array;
+  f16: Uint16Array;
+  i32: Int32Array;
+}
+
+const arrayTypes = {
+  f32: Float32Array,
+  f64: Float64Array,
+  bf16: Uint16Array,
+  f16: Uint16Array,
+  i32: Int32Array,
+} as const;
+
+/** A typed array of `dtype` over `source`: a length, numbers, or a buffer that is shared. */
+export function arrayOf<D extends DType>(dtype: D, source: number | ArrayLike<number> | ArrayBuffer): ArrayOf[D] {
+  const ArrayType = arrayTypes[dtype] as new (source: number | ArrayLike<number> | ArrayBuffer) => ArrayOf[D];
+  return new ArrayType(source);
+}

@@ -1,0 +1,34 @@
+import { native } from "../native.js";
+import { empty, type IndexTensor } from "../tensor.js";
+
+/** Where each routed (token, slot) pair goes. Stays on the device. */
+export interface Dispatch {
+  /** `[numExperts + 1]`: the rows of expert e are `expertOffsets[e] .. expertOffsets[e + 1]`. */
+  expertOffsets: IndexTensor<[number]>;
+  /** `[numTokens · topK]`: routed row -> flat index `token · topK + slot`; -1 past the last row. */
+  permutation: IndexTensor<[number]>;
+  /** `[numTokens · topK]`: flat index -> routed row; -1 where the pair was dropped. */
+  inversePermutation: IndexTensor<[number]>;
+  topK: number;
+}
+
+/**
+ * Puts routed pairs into expert order with a stable counting sort, so that results do not depend on threads.
+ *
+ * @param expertIndices `[numTokens, topK]` i32; -1 drops a pair.
+ */
+export function dispatch(expertIndices: IndexTensor<[number, number]>, numExperts: number): Dispatch {
+  const { device } = expertIndices;
+  const [, topK] = expertIndices.shape;
+  const numRouted = expertIndices.size;
+  const expertOffsets = empty("i32", [numExperts + 1] as [number], device);
+  const permutation = empty("i32", [numRouted] as [number], device);
+  const inversePermutation = empty("i32", [numRouted] as [number], device);
+  native().ops.dispatch(
+    expertIndices.handle,
+    expertOffsets.handle,
+    permutation.handle,
+    inversePermutation.handle,
+  );
+  return { expertOffsets, permutation, inversePermutation, topK };
+}

@@ -1,0 +1,94 @@
+import { record } from "../autograd/tape.js";
+import { native } from "../native.js";
+import { empty, type FloatTensor, type Shape } from "../tensor.js";
+import { reduceRowsInto } from "./reduce.js";
+import { rowsOf } from "./view.js";
+
+/**
+ * Matrix product `op(a) · op(b)`.
+ *
+ * @param a `[m, k]`, or `[k, m]` with `transposeA`. Float.
+ * @param b `[k, n]`, or `[n, k]` with `transposeB`. Float.
+ * @returns `[m, n]`. Each element is summed over k in one fixed order.
+ * @throws {ShapeError} when the inner sizes differ or a tensor is not a matrix.
+ */
+export function matmul(
+  a: FloatTensor,
+  b: FloatTensor,
+  options: { transposeA?: boolean; transposeB?: boolean } = {},
+): FloatTensor<[number, number]> {
+  const { transposeA = false, transposeB = false } = options;
+  const m = a.shape[transposeA ? 1 : 0] ?? 0;
+  const n = b.shape[transposeB ? 0 : 1] ?? 0;
+  const out = empty(a.device.float, [m, n] as [number, number], a.device);
+  product(a, transposeA, b, transposeB, out, false);
+  record([a, b], [out], (gradients) => {
+    const dOut = gradients.of(out);
+    if (!dOut) return;
+    if (gradients.wants(a)) {
+      const { buffer, accumulate } = gradients.target(a);
+      // d_op(a) = d_out · op(b)ᵀ; transposed when a is.
+      if (transposeA) product(b, transposeB, dOut, true, buffer, accumulate);
+      else product(dOut, false, b, !transposeB, buffer, accumulate);
+    }
+    if (gradients.wants(b)) {
+      const { buffer, accumulate } = gradients.target(b);
+      if (transposeB) product(dOut, true, a, transposeA, buffer, accumulate);
+      else product(a, !transposeA, dOut, false, buffer, accumulate);
+    }
+  });
+  return out;
+}
+
+/**
+ * `y = act(x · Wᵀ + b)` over the last axis.
+ *
+ * @param x `[..., in]`, float.
+ * @param weight `[out, in]`.
+ * @param bias `[out]`, or null.
+ * @param activation Fused into the product; other activations are ops of their own.
+ * @returns `[..., out]`.
+ */
+export function linear(
+  x: FloatTensor,
+  weight: FloatTensor,
+  bias: FloatTensor | null = null,
+  activation: "none" | "relu" = "none",
+): FloatTensor {
+  const x2 = rowsOf(x);
+  const width = weight.shape[0] ?? 0;
+  const y = empty(x.device.float, [...x.shape.slice(0, -1), width] as Shape, x.device);
+  native().ops.gemm(x2.handle, weight.handle, bias?.handle ?? null, rowsOf(y).handle, false, true, activation, false);
+  record([x, weight, bias], [y], (gradients) => {
+    const dY = gradients.of(y);
+    if (!dY) return;
+    let dZ: FloatTensor = rowsOf(dY);
+    if (activation === "relu") {
+      const masked = empty(x.device.float, dZ.shape, x.device);
+      // relu'(z) = 1 exactly where y > 0, so y stands for z.
+      native().ops.activationBackward(dZ.handle, rowsOf(y).handle, masked.handle, "relu");
+      dZ = masked;
+    }
+    if (gradients.wants(x)) {
+      const { buffer, accumulate } = gradients.target(x);
+      product(dZ, false, weight, false, rowsOf(buffer), accumulate);
+    }
+    if (gradients.wants(weight)) {
+      const { buffer, accumulate } = gradients.target(weight);
+      product(dZ, true, x2, false, buffer, accumulate);
+    }
+    if (gradients.wants(bias)) reduceRowsInto(dZ, gradients.target(bias));
+  });
+  return y;
+}
+
+function product(
+  a: FloatTensor,
+  transposeA: boolean,
+  b: FloatTensor,
+  transposeB: boolean,
+  out: FloatTensor,
+  accumulate: boolean,
+): void {
+  native().ops.gemm(a.handle, b.handle, null, out.handle, transposeA, transposeB, "none", accumulate);
+}

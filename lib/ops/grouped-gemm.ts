@@ -1,0 +1,176 @@
+import { record } from "../autograd/tape.js";
+import { native } from "../native.js";
+import type { Activation } from "../native-ops.gen.js";
+import { empty, emptyLike, type FloatTensor } from "../tensor.js";
+import type { Dispatch } from "./dispatch.js";
+import { type Dropout, noDropout } from "./dropout.js";
+
+/** Weights of E expert feed-forward networks. */
+export interface ExpertWeights {
+  /** `[numExperts, ffn, dModel]` */
+  w1: FloatTensor;
+  /** `[numExperts, ffn]` */
+  b1: FloatTensor;
+  /** `[numExperts, dModel, ffn]` */
+  w2: FloatTensor;
+  /** `[numExperts, dModel]` */
+  b2: FloatTensor;
+}
+
+/**
+ * The mixture of the selected experts (Shazeer et al. 2017):
+ *
+ *     y_t = Σ_slot s · (W2 · dropout(act(W1 · x_t + b1)) + b2)
+ *
+ * Rows are gathered, biased, activated, dropped and weighted inside two grouped matrix products, and each token
+ * sums its own rows: no scatter, no atomics, one `[numTokens · topK, ffn]` tensor kept for backward.
+ *
+ * @param x `[numTokens, dModel]`.
+ * @param expertWeights s, `[numTokens, topK]`.
+ * @returns `[numTokens, dModel]`.
+ */
+export function mixExperts(
+  x: FloatTensor,
+  expertWeights: FloatTensor,
+  routed: Dispatch,
+  { w1, b1, w2, b2 }: ExpertWeights,
+  options: { activation?: Activation; dropout?: Dropout } = {},
+): FloatTensor<[number, number]> {
+  const { activation = "relu", dropout: { probability, seed, call } = noDropout } = options;
+  const { ops } = native();
+  const { device } = x;
+  const { topK } = routed;
+  const permutation = routed.permutation.handle;
+  const inverse = routed.inversePermutation.handle;
+  const offsets = routed.expertOffsets.handle;
+  const numRouted = routed.permutation.size;
+  const [numTokens = 0, dModel = 0] = x.shape;
+  const ffn = w1.shape[1] ?? 0;
+  const scale = expertWeights.view([numRouted]);
+
+  const hidden = empty(device.float, [numRouted, ffn], device);
+  // relu's mask can be read off its output; other activations need their input again.
+  const preActivation = activation === "none" || activation === "relu" ? null : emptyLike(hidden);
+  ops.groupedGemm(
+    x.handle,
+    w1.handle,
+    b1.handle,
+    scale.handle,
+    permutation,
+    offsets,
+    hidden.handle,
+    preActivation?.handle ?? null,
+    topK,
+    true,
+    false,
+    "output",
+    activation,
+    probability,
+    seed,
+    call,
+  );
+  const rowsOut = empty(device.float, [numRouted, dModel], device);
+  ops.groupedGemm(
+    hidden.handle,
+    w2.handle,
+    b2.handle,
+    scale.handle,
+    permutation,
+    offsets,
+    rowsOut.handle,
+    null,
+    topK,
+    false,
+    false,
+    "bias",
+    "none",
+    0,
+    0,
+    0,
+  );
+  const y = empty(device.float, [numTokens, dModel] as [number, number], device);
+  ops.combine(rowsOut.handle, inverse, y.handle, topK, false);
+  rowsOut.dispose();
+
+  record([x, expertWeights, w1, b1, w2, b2], [y], (gradients) => {
+    const dY = gradients.of(y);
+    if (!dY) return;
+    const dHidden = emptyLike(hidden);
+    const dScale = emptyLike(scale);
+    ops.groupedGemmDgrad(
+      dY.handle,
+      w2.handle,
+      b2.handle,
+      scale.handle,
+      hidden.handle,
+      preActivation?.handle ?? null,
+      permutation,
+      offsets,
+      dHidden.handle,
+      dScale.handle,
+      topK,
+      activation,
+      probability,
+      seed,
+      call,
+    );
+    if (gradients.wants(expertWeights)) gradients.add(expertWeights, dScale.view(expertWeights.shape));
+    if (gradients.wants(w2)) {
+      const weight = gradients.target(w2);
+      const bias = gradients.wants(b2) ? gradients.accumulator(b2) : null;
+      ops.groupedGemmWgrad(
+        dY.handle,
+        hidden.handle,
+        bias ? scale.handle : null,
+        permutation,
+        offsets,
+        weight.buffer.handle,
+        bias?.handle ?? null,
+        topK,
+        true,
+        false,
+        weight.accumulate,
+      );
+    }
+    if (gradients.wants(w1)) {
+      const weight = gradients.target(w1);
+      ops.groupedGemmWgrad(
+        dHidden.handle,
+        x.handle,
+        null,
+        permutation,
+        offsets,
+        weight.buffer.handle,
+        gradients.wants(b1) ? gradients.accumulator(b1).handle : null,
+        topK,
+        false,
+        true,
+        weight.accumulate,
+      );
+    }
+    if (gradients.wants(x)) {
+      const dRows = empty(device.float, [numRouted, dModel], device);
+      ops.groupedGemm(
+        dHidden.handle,
+        w1.handle,
+        null,
+        null,
+        permutation,
+        offsets,
+        dRows.handle,
+        null,
+        topK,
+        false,
+        true,
+        "none",
+        "none",
+        0,
+        0,
+        0,
+      );
+      const { buffer, accumulate } = gradients.target(x);
+      ops.combine(dRows.handle, inverse, buffer.handle, topK, accumulate);
+    }
+  });
+  return y;
+}

@@ -1,0 +1,76 @@
+import { record } from "../autograd/tape.js";
+import { native } from "../native.js";
+import { empty, emptyLike, type FloatTensor, type Shape } from "../tensor.js";
+import { type Dropout, noDropout } from "./dropout.js";
+import { rowsOf } from "./view.js";
+
+/**
+ * Layer normalisation over the last axis, fused with the dropout and residual sum before it (Ba et al. 2016):
+ *
+ *     s = x + dropout(branch);   y = (s - mean) / sqrt(variance + eps) · weight + bias
+ *
+ * @param x `[..., d]`, the residual stream.
+ * @param branch Shape of x, or null.
+ * @param weight `[d]`.
+ * @param bias `[d]`.
+ * @returns Shape of x.
+ */
+export function layerNorm<S extends Shape>(
+  x: FloatTensor<S>,
+  branch: FloatTensor | null,
+  weight: FloatTensor,
+  bias: FloatTensor,
+  options: { eps?: number; dropout?: Dropout } = {},
+): FloatTensor<S> {
+  const { eps = 1e-5, dropout: { probability, seed, call } = noDropout } = options;
+  const { ops } = native();
+  const { device } = x;
+  const x2 = rowsOf(x);
+  const [count] = x2.shape;
+  const y = emptyLike(x);
+  const sum = branch ? empty(device.float, x2.shape, device) : null;
+  const mean = empty(device.float, [count], device);
+  const rstd = empty(device.float, [count], device);
+  ops.layerNorm(
+    x2.handle,
+    branch ? rowsOf(branch).handle : null,
+    weight.handle,
+    bias.handle,
+    rowsOf(y).handle,
+    sum?.handle ?? null,
+    mean.handle,
+    rstd.handle,
+    eps,
+    probability,
+    seed,
+    call,
+  );
+  record([x, branch, weight, bias], [y], (gradients) => {
+    const dY = gradients.of(y);
+    if (!dY) return;
+    // Always computed: d_x is what everything else is made of.
+    const { buffer: dX, accumulate } = gradients.wants(x)
+      ? gradients.target(x)
+      : { buffer: emptyLike(x2), accumulate: false };
+    const dBranch = gradients.wants(branch) ? emptyLike(branch) : null;
+    const into = (parameter: FloatTensor): FloatTensor =>
+      gradients.wants(parameter) ? gradients.accumulator(parameter) : emptyLike(parameter);
+    ops.layerNormBackward(
+      rowsOf(dY).handle,
+      (sum ?? x2).handle,
+      mean.handle,
+      rstd.handle,
+      weight.handle,
+      rowsOf(dX).handle,
+      dBranch ? rowsOf(dBranch).handle : null,
+      into(weight).handle,
+      into(bias).handle,
+      accumulate,
+      dBranch ? probability : 0,
+      seed,
+      call,
+    );
+    if (dBranch && branch) gradients.add(branch, dBranch);
+  });
+  return y;
+}

@@ -1,0 +1,90 @@
+import { record } from "../autograd/tape.js";
+import { native } from "../native.js";
+import { empty, emptyLike, type FloatTensor, type IndexTensor } from "../tensor.js";
+import { rowsOf } from "./view.js";
+
+/**
+ * `-log softmax(logits)[target]` per position, in nats.
+ *
+ * @param logits `[..., columns]`. Borrowed in forward, but backward writes their gradient over them: nothing else
+ *   may read the logits after `backward()`.
+ * @param targets One id per position, i32. Ids outside the vocabulary are a `ValueError`, reported where the result
+ *   is read.
+ * @param cutoffs For the head of an adaptive softmax: `[c_1, ..., c_n, vocabSize]`, i32. Columns are then the c_1
+ *   first ids and n tail clusters; targets of tail i count as column `c_1 + n - i`.
+ * @returns `[positions]`.
+ */
+export function crossEntropy(
+  logits: FloatTensor,
+  targets: IndexTensor,
+  cutoffs: IndexTensor | null = null,
+): FloatTensor<[number]> {
+  const { ops } = native();
+  const { device } = logits;
+  const logits2 = rowsOf(logits);
+  const flatTargets = targets.view([targets.size]);
+  const nll = empty(device.float, [logits2.shape[0]] as [number], device);
+  const lse = emptyLike(nll);
+  const cutoffsHandle = cutoffs?.handle ?? null;
+  ops.crossEntropy(logits2.handle, flatTargets.handle, cutoffsHandle, nll.handle, lse.handle);
+  record([logits], [nll], (gradients) => {
+    const dNll = gradients.of(nll);
+    if (!dNll || !gradients.wants(logits)) return;
+    ops.crossEntropyBackward(dNll.handle, flatTargets.handle, cutoffsHandle, lse.handle, logits2.handle);
+    gradients.add(logits, logits2);
+  });
+  return nll;
+}
+
+/**
+ * Adds the loss within one tail cluster of an adaptive softmax (Grave et al. 2017) to `nll`, for the positions
+ * whose target lies in it. Logits exist for a block of positions at a time only.
+ *
+ * @param hidden `[positions, width]`, already projected to the cluster's width.
+ * @param weight `[size, width]`, `bias` `[size]`: the output layer of ids `firstId .. firstId + size - 1`.
+ * @param nll `[positions]`, updated in place; the returned tensor stands for it from here on.
+ */
+export function tailCrossEntropy(
+  hidden: FloatTensor,
+  weight: FloatTensor,
+  bias: FloatTensor,
+  targets: IndexTensor,
+  nll: FloatTensor<[number]>,
+  firstId: number,
+): FloatTensor<[number]> {
+  const { ops } = native();
+  const flatTargets = targets.view([targets.size]);
+  const lse = emptyLike(nll);
+  const out = nll.view(nll.shape);
+  ops.tailCrossEntropy(
+    hidden.handle,
+    weight.handle,
+    bias.handle,
+    flatTargets.handle,
+    out.handle,
+    lse.handle,
+    firstId,
+  );
+  record([hidden, weight, bias, nll], [out], (gradients) => {
+    const dOut = gradients.of(out);
+    if (!dOut) return;
+    const into = (parameter: FloatTensor): FloatTensor =>
+      gradients.wants(parameter) ? gradients.accumulator(parameter) : emptyLike(parameter);
+    const dHidden = emptyLike(hidden);
+    ops.tailCrossEntropyBackward(
+      dOut.handle,
+      hidden.handle,
+      weight.handle,
+      bias.handle,
+      flatTargets.handle,
+      lse.handle,
+      dHidden.handle,
+      into(weight).handle,
+      into(bias).handle,
+      firstId,
+    );
+    if (gradients.wants(hidden)) gradients.add(hidden, dHidden);
+    if (gradients.wants(nll)) gradients.add(nll, dOut);
+  });
+  return out;
+}
