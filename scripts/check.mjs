@@ -24,8 +24,9 @@ await main(() => {
   const failed = checks.filter(([name, fix, check]) => {
     const { status, output } = check();
     console.log(`${status === 0 ? "ok  " : "FAIL"}  ${name}`);
+    if (output.trim()) console.log(output.trimEnd().replace(/^/gm, "      "));
     if (status === 0) return false;
-    console.log(`${output.trimEnd().replace(/^/gm, "      ")}\n      fix: ${fix}`);
+    console.log(`      fix: ${fix}`);
     return true;
   });
   process.exitCode = failed.length > 0 ? 1 : 0;

@@ -13,7 +13,11 @@ export function clangFormat(check) {
   const bin = join(root, "node_modules", "clang-format", "index.js");
   const files = listFiles("ops", "cpu", "binding").filter((file) => /\.(h|cpp)$/.test(file));
   const mode = check ? ["--dry-run", "-Werror"] : ["-i"];
-  return capture(process.execPath, [bin, ...mode, ...files.map((file) => relative(root, file))]);
+  const names = files.map((file) => relative(root, file));
+  const { status, output } = capture(process.execPath, [bin, ...mode, ...names]);
+  // One line per file, without the excerpts.
+  const wrong = names.filter((name) => output.includes(`${name}:`));
+  return { status, output: wrong.length > 0 ? `${wrong.join("\n")}\n` : output };
 }
 
 if (isMain(import.meta.url)) {
