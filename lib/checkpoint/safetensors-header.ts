@@ -169,7 +169,7 @@ function scanKeys(text: string, fail: (index: number, reason: string) => never):
   let expectsKey = false;
   for (let i = 0; i < text.length; i++) {
     const inner = open[open.length - 1];
-    switch (text[i]) {
+    switch (text.charAt(i)) {
       case "{":
       case "[":
         if (open.length === MAX_DEPTH) return fail(i, "the header is nested too deeply");

