@@ -94,12 +94,18 @@ struct ActivationFunction {
 template <typename Fn>
 HR_INLINE void visit_activation(Activation kind, Fn&& fn) {
   switch (kind) {
-    case Activation::none: return fn(ActivationFunction<Activation::none>{});
-    case Activation::relu: return fn(ActivationFunction<Activation::relu>{});
-    case Activation::gelu: return fn(ActivationFunction<Activation::gelu>{});
-    case Activation::silu: return fn(ActivationFunction<Activation::silu>{});
-    case Activation::tanh: return fn(ActivationFunction<Activation::tanh>{});
-    case Activation::sigmoid: return fn(ActivationFunction<Activation::sigmoid>{});
+    case Activation::none:
+      return fn(ActivationFunction<Activation::none>{});
+    case Activation::relu:
+      return fn(ActivationFunction<Activation::relu>{});
+    case Activation::gelu:
+      return fn(ActivationFunction<Activation::gelu>{});
+    case Activation::silu:
+      return fn(ActivationFunction<Activation::silu>{});
+    case Activation::tanh:
+      return fn(ActivationFunction<Activation::tanh>{});
+    case Activation::sigmoid:
+      return fn(ActivationFunction<Activation::sigmoid>{});
   }
 }
 

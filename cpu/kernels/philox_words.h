@@ -36,8 +36,7 @@ HR_INLINE PhiloxLanes multiply_low_halves(PhiloxLanes a, uint32_t multiplier) {
 }
 
 // words[i] = word 4·block + i of the stream (seed, call): math::philox4x32_10 on several blocks at once.
-HR_INLINE void philox_chunk(uint64_t seed, uint64_t call, uint64_t block,
-                            uint32_t (&words)[kPhiloxChunk]) {
+HR_INLINE void philox_chunk(uint64_t seed, uint64_t call, uint64_t block, uint32_t (&words)[kPhiloxChunk]) {
 #pragma GCC unroll 4
   for (int b = 0; b < kPhiloxChunk / 4; b += kPhiloxLanes) {
     PhiloxLanes c0;
