@@ -1,0 +1,379 @@
+// grouped_gemm and its gradients on the CPU. Contract and formulas: ops/grouped_gemm.h.
+//
+//   row  a routed row, in expert order     f = permutation[row]  its flat index     token = f / top_k
+#include "cpu/index_error.h"
+#include "cpu/kernel.h"
+
+#include "cpu/kernels/activation_math.h"
+#include "cpu/kernels/index_check.h"
+#include "cpu/kernels/philox_words.h"
+#include "cpu/simd.h"
+#if !HR_IS_REFERENCE
+#include "cpu/kernels/packed_product.h"
+#endif
+
+namespace hr::HR_ISA_NAMESPACE {
+
+using cpu::Context;
+
+namespace {
+
+// Which routed rows belong to which expert; checked.
+struct Segments {
+  const int32_t* offsets;
+  const int32_t* permutation;
+  int64_t num_experts, num_routed;
+
+  template <typename Params>
+  Segments(const char* op, const Params& p)
+      : offsets(p.expert_offsets.template as<int32_t>()),
+        permutation(p.permutation.template as<int32_t>()),
+        num_experts(p.expert_offsets.shape[0] - 1),
+        num_routed(p.permutation.shape[0]) {
+    for (int64_t i = 0; i <= num_experts; ++i) {
+      const int64_t low = i > 0 ? offsets[i - 1] : 0, high = i > 0 ? num_routed : 0;
+      if (offsets[i] < low || offsets[i] > high) {
+        cpu::throw_index_error(op, "expert_offsets", i, offsets[i], low, high);
+      }
+    }
+    check_indices(op, "permutation", permutation, num_rows(), 0, num_routed - 1);
+  }
+
+  int64_t num_rows() const { return offsets[num_experts]; }
+  int64_t first(int64_t expert) const { return offsets[expert]; }
+  int64_t length(int64_t expert) const { return offsets[expert + 1] - offsets[expert]; }
+};
+
+}  // namespace
+
+#if HR_IS_REFERENCE
+
+namespace {
+
+// What dropout multiplies element (f, column) of a [num_routed, width] tensor by.
+template <typename Params>
+Real dropout_factor(const Params& p, int64_t f, int64_t width, int64_t column) {
+  const uint32_t word = math::philox_u32(p.seed, p.call, static_cast<uint64_t>(f * width + column));
+  return math::is_kept(word, math::drop_threshold(p.dropout)) ? 1 / (1 - p.dropout) : 0;
+}
+
+}  // namespace
+
+void grouped_gemm(Context&, const GroupedGemmParams& p) {
+  const Segments segments("grouped_gemm", p);
+  const int64_t n = p.out.shape[1], k = p.a.shape[1];
+  const Real *a = p.a.as<Real>(), *weight = p.weight.as<Real>(), *bias = p.bias.as<Real>();
+  const Real* row_scale = p.row_scale.as<Real>();
+  Real *out = p.out.as<Real>(), *pre_activation = p.pre_activation.as<Real>();
+  visit_activation(p.activation, [&](auto act) {
+    for (int64_t e = 0; e < segments.num_experts; ++e) {
+      for (int64_t row = segments.first(e); row < segments.first(e + 1); ++row) {
+        const int64_t f = segments.permutation[row];
+        const Real* a_row = a + (p.gather ? f / p.top_k : row) * k;
+        for (int64_t j = 0; j < n; ++j) {
+          Real z = 0;
+          for (int64_t l = 0; l < k; ++l) {
+            z += a_row[l] * weight[p.transpose_weight ? (e * k + l) * n + j : (e * n + j) * k + l];
+          }
+          if (bias) z += bias[e * n + j] * (p.scale == RowScale::bias ? row_scale[f] : 1);
+          if (pre_activation) pre_activation[row * n + j] = z;
+          out[row * n + j] =
+              act.value(z) * dropout_factor(p, f, n, j) * (p.scale == RowScale::output ? row_scale[f] : 1);
+        }
+      }
+    }
+  });
+}
+
+void grouped_gemm_dgrad(Context&, const GroupedGemmDgradParams& p) {
+  const Segments segments("grouped_gemm_dgrad", p);
+  const int64_t d_model = p.d_out.shape[1], ffn = p.hidden.shape[1];
+  const Real *d_out = p.d_out.as<Real>(), *weight = p.weight.as<Real>(), *bias = p.bias.as<Real>();
+  const Real *row_scale = p.row_scale.as<Real>(), *hidden = p.hidden.as<Real>();
+  const Real* pre_activation = p.pre_activation.as<Real>();
+  Real *d_hidden = p.d_hidden.as<Real>(), *d_row_scale = p.d_row_scale.as<Real>();
+  for (int64_t f = 0; f < segments.num_routed; ++f) d_row_scale[f] = 0;
+  visit_activation(p.activation, [&](auto act) {
+    for (int64_t e = 0; e < segments.num_experts; ++e) {
+      for (int64_t row = segments.first(e); row < segments.first(e + 1); ++row) {
+        const int64_t f = segments.permutation[row];
+        const Real* d_y = d_out + f / p.top_k * d_model;
+        const Real s = row_scale[f];
+        Real d_s = 0;
+        for (int64_t j = 0; j < ffn; ++j) {
+          Real d_h = 0;
+          for (int64_t l = 0; l < d_model; ++l) d_h += d_y[l] * weight[(e * d_model + l) * ffn + j];
+          const Real h = hidden[row * ffn + j];
+          // relu: z > 0 and kept, exactly where h is not 0.
+          const Real d_act = pre_activation                     ? act.gradient(pre_activation[row * ffn + j])
+                             : p.activation == Activation::relu ? Real(h != 0)
+                                                                : 1;
+          d_hidden[row * ffn + j] = s * d_h * dropout_factor(p, f, ffn, j) * d_act;
+          if (s != 0) d_s += d_h * h / s;
+        }
+        for (int64_t l = 0; bias && l < d_model; ++l) d_s += d_y[l] * bias[e * d_model + l];
+        d_row_scale[f] = d_s;
+      }
+    }
+  });
+}
+
+void grouped_gemm_wgrad(Context&, const GroupedGemmWgradParams& p) {
+  const Segments segments("grouped_gemm_wgrad", p);
+  const int64_t m = p.d_weight.shape[1], n = p.d_weight.shape[2];
+  const Real *a = p.a.as<Real>(), *b = p.b.as<Real>(), *row_scale = p.row_scale.as<Real>();
+  Real *d_weight = p.d_weight.as<Real>(), *d_bias = p.d_bias.as<Real>();
+  const auto a_at = [&](int64_t row, int64_t i) {
+    return a[(p.gather_a ? segments.permutation[row] / p.top_k : row) * m + i];
+  };
+  const auto b_at = [&](int64_t row, int64_t j) {
+    return b[(p.gather_b ? segments.permutation[row] / p.top_k : row) * n + j];
+  };
+  for (int64_t e = 0; e < segments.num_experts; ++e) {
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        Real sum = 0;
+        for (int64_t row = segments.first(e); row < segments.first(e + 1); ++row) {
+          sum += a_at(row, i) * b_at(row, j);
+        }
+        Real& out = d_weight[(e * m + i) * n + j];
+        out = p.accumulate ? out + sum : sum;
+      }
+      if (!d_bias) continue;
+      Real sum = 0;
+      for (int64_t row = segments.first(e); row < segments.first(e + 1); ++row) {
+        sum += a_at(row, i) * (row_scale ? row_scale[segments.permutation[row]] : 1);
+      }
+      Real& out = d_bias[e * m + i];
+      out = p.accumulate ? out + sum : sum;
+    }
+  }
+}
+
+#else
+
+namespace {
+
+using packed::Block;
+using packed::Operand;
+using packed::Product;
+using packed::Tile;
+
+// The token of each routed row: what a gather reads.
+const int32_t* tokens_of_rows(Context& ctx, const Segments& segments, int32_t top_k) {
+  int32_t* tokens = ctx.workspace.take<int32_t>(segments.num_rows());
+  for (int64_t row = 0; row < segments.num_rows(); ++row) tokens[row] = segments.permutation[row] / top_k;
+  return tokens;
+}
+
+// Blocks of a [num_routed, num_columns] result, none of which crosses a segment.
+class SegmentGrid {
+ public:
+  SegmentGrid(Context& ctx, const Segments& segments, int64_t num_columns)
+      : columns_(num_columns, packed::kBlockColumns, packed::kTileColumns) {
+    for (int64_t e = 0; e < segments.num_experts; ++e) num_strips_ += cut(segments, e).count;
+    strips_ = ctx.workspace.take<Strip>(num_strips_);
+    Strip* strip = strips_;
+    for (int64_t e = 0; e < segments.num_experts; ++e) {
+      const packed::Cut rows = cut(segments, e);
+      for (int64_t i = 0; i < rows.count; ++i) {
+        *strip++ = {e, segments.first(e) + rows.first(i), rows.length(i)};
+      }
+    }
+  }
+
+  int64_t num_column_blocks() const { return columns_.count; }
+
+  // Calls fn(expert, block, column_block, scratch) for every block, in parallel.
+  template <typename Fn>
+  void run(Context& ctx, Fn&& fn) const {
+    ctx.pool.run(num_strips_ * columns_.count, [&](int64_t task, Scratch& scratch) {
+      const Strip& strip = strips_[task / columns_.count];
+      const int64_t column = task % columns_.count;
+      fn(strip.expert, Block{strip.row, strip.rows, columns_.first(column), columns_.length(column)}, column,
+         scratch);
+    });
+  }
+
+ private:
+  struct Strip {
+    int64_t expert, row, rows;
+  };
+
+  static packed::Cut cut(const Segments& segments, int64_t expert) {
+    return {segments.length(expert), packed::kBlockRows, packed::kTileRows};
+  }
+
+  packed::Cut columns_;
+  int64_t num_strips_ = 0;
+  Strip* strips_;
+};
+
+// x = dropout(x) on a block of a [num_routed, width] tensor, while it is in cache.
+void drop_block(const DropoutMask& mask, const Segments& segments, const Block& block, int64_t width,
+                float* x) {
+  for (int64_t row = block.row; row < block.row + block.rows; ++row) {
+    float* piece = x + row * width + block.column;
+    const uint64_t first = static_cast<uint64_t>(segments.permutation[row]) * width + block.column;
+    mask.for_words(first, block.columns, [&](int64_t offset, int count, const uint32_t* words) {
+      float* values = piece + offset;
+#pragma omp simd
+      for (int i = 0; i < count; ++i) values[i] = mask.apply(words[i], values[i]);
+    });
+  }
+}
+
+// out = s · act(sums + bias), or sums + s · bias; z goes to pre_activation.
+void store_tile(const Tile& tile, int64_t expert, const Segments& segments, const GroupedGemmParams& p) {
+  const int64_t n = p.out.shape[1];
+  const float* bias = p.bias ? p.bias.as<float>() + expert * n + tile.column : nullptr;
+  visit_activation(p.activation, [&](auto act) {
+    tile.for_rows([&](int r, int columns) {
+      const int64_t row = tile.row + r, first = row * n + tile.column;
+      const float s = p.row_scale ? p.row_scale.as<float>()[segments.permutation[row]] : 1.0f;
+      const float bias_scale = p.scale == RowScale::bias ? s : 1.0f;
+      const float out_scale = p.scale == RowScale::output ? s : 1.0f;
+      float z[packed::kTileColumns];
+      if (bias) {
+#pragma omp simd
+        for (int j = 0; j < columns; ++j) z[j] = mul_add(bias_scale, bias[j], tile[r][j]);
+      } else {
+        memcpy(z, tile[r], columns * sizeof(float));
+      }
+      if (p.pre_activation) memcpy(p.pre_activation.as<float>() + first, z, columns * sizeof(float));
+      float* out = p.out.as<float>() + first;
+#pragma omp simd
+      for (int j = 0; j < columns; ++j) out[j] = act.value(z[j]) * out_scale;
+    });
+  });
+}
+
+// d_z = s · d_h · act'(z) / (1 - p), and the products d_h · h, added up in one sum per column of the tile.
+void store_gradient_tile(const Tile& tile, const Segments& segments, const GroupedGemmDgradParams& p,
+                         float keep_scale, float* products) {
+  const int64_t ffn = p.hidden.shape[1];
+  const bool from_hidden = p.activation == Activation::relu && !p.pre_activation;
+  visit_activation(p.activation, [&](auto act) {
+    tile.for_rows([&](int r, int columns) {
+      const int64_t row = tile.row + r, first = row * ffn + tile.column;
+      const float s = p.row_scale.as<float>()[segments.permutation[row]];
+      const float* d_h = tile[r];
+      const float* h = p.hidden.as<float>() + first;
+      float* d_z = p.d_hidden.as<float>() + first;
+      float* product = products + r * packed::kTileColumns;
+#pragma omp simd
+      for (int j = 0; j < columns; ++j) product[j] = mul_add(d_h[j], h[j], product[j]);
+      if (from_hidden) {
+        const float scale = s * keep_scale;
+#pragma omp simd
+        for (int j = 0; j < columns; ++j) d_z[j] = h[j] != 0 ? scale * d_h[j] : 0.0f;
+      } else if (p.pre_activation) {
+        const float* z = p.pre_activation.as<float>() + first;
+#pragma omp simd
+        for (int j = 0; j < columns; ++j) d_z[j] = s * d_h[j] * act.gradient(z[j]);
+      } else {
+#pragma omp simd
+        for (int j = 0; j < columns; ++j) d_z[j] = s * d_h[j];
+      }
+    });
+  });
+}
+
+}  // namespace
+
+void grouped_gemm(Context& ctx, const GroupedGemmParams& p) {
+  const Segments segments("grouped_gemm", p);
+  const int64_t n = p.out.shape[1], k = p.a.shape[1];
+  const Operand a{p.a.as<float>(), k, false, p.gather ? tokens_of_rows(ctx, segments, p.top_k) : nullptr};
+  const DropoutMask mask(p.dropout, p.seed, p.call);
+  const SegmentGrid grid(ctx, segments, n);
+  grid.run(ctx, [&](int64_t expert, const Block& block, int64_t, Scratch& scratch) {
+    const Operand weight{p.weight.as<float>() + expert * n * k, p.weight.shape[2], p.transpose_weight};
+    packed::multiply_block({a, weight, k}, block, scratch,
+                           [&](const Tile& tile) { store_tile(tile, expert, segments, p); });
+    if (p.dropout > 0) drop_block(mask, segments, block, n, p.out.as<float>());
+  });
+}
+
+void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
+  const Segments segments("grouped_gemm_dgrad", p);
+  const int64_t num_rows = segments.num_rows(), d_model = p.d_out.shape[1], ffn = p.hidden.shape[1];
+  const Operand d_out{p.d_out.as<float>(), d_model, false, tokens_of_rows(ctx, segments, p.top_k)};
+  const DropoutMask mask(p.dropout, p.seed, p.call);
+  const bool from_hidden = p.activation == Activation::relu && !p.pre_activation;
+  const SegmentGrid grid(ctx, segments, ffn);
+  float* bias_dots = ctx.workspace.take<float>(num_rows);  // ⟨d_out[token], b2⟩
+  float* hidden_dots = ctx.workspace.take<float>(grid.num_column_blocks() * num_rows);  // parts of Σ d_h · h
+  grid.run(ctx, [&](int64_t expert, const Block& block, int64_t column_block, Scratch& scratch) {
+    Product product{d_out, {p.weight.as<float>() + expert * d_model * ffn, ffn, true}, d_model};
+    if (p.bias && column_block == 0) {
+      product.vector = p.bias.as<float>() + expert * d_model;
+      product.vector_sums = bias_dots + block.row;
+    }
+    const int64_t lanes = packed::kTileColumns;
+    float* products = scratch.take<float>(block.rows * lanes);
+    memset(products, 0, block.rows * lanes * sizeof(float));
+    packed::multiply_block(product, block, scratch, [&](const Tile& tile) {
+      store_gradient_tile(tile, segments, p, mask.scale, products + (tile.row - block.row) * lanes);
+    });
+    if (p.dropout > 0 && !from_hidden) drop_block(mask, segments, block, ffn, p.d_hidden.as<float>());
+    for (int64_t r = 0; r < block.rows; ++r) {
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t lane = 0; lane < lanes; ++lane) sum += products[r * lanes + lane];
+      hidden_dots[column_block * num_rows + block.row + r] = sum;
+    }
+  });
+
+  float* d_row_scale = p.d_row_scale.as<float>();
+  memset(d_row_scale, 0, p.d_row_scale.bytes());
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const int64_t f = segments.permutation[row];
+    float dot = 0;
+    for (int64_t part = 0; part < grid.num_column_blocks(); ++part) dot += hidden_dots[part * num_rows + row];
+    const float s = p.row_scale.as<float>()[f];
+    d_row_scale[f] = (s != 0 ? dot / s : 0.0f) + (p.bias ? bias_dots[row] : 0.0f);
+  }
+}
+
+void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
+  const Segments segments("grouped_gemm_wgrad", p);
+  const int64_t m = p.d_weight.shape[1], n = p.d_weight.shape[2];
+  const int32_t* tokens = p.gather_a || p.gather_b ? tokens_of_rows(ctx, segments, p.top_k) : nullptr;
+  const Operand a{p.a.as<float>(), m, true, p.gather_a ? tokens : nullptr};
+  const Operand b{p.b.as<float>(), n, true, p.gather_b ? tokens : nullptr};
+  float* scales = ctx.workspace.take<float>(segments.num_rows());
+  for (int64_t row = 0; row < segments.num_rows(); ++row) {
+    scales[row] = p.row_scale ? p.row_scale.as<float>()[segments.permutation[row]] : 1.0f;
+  }
+  const packed::Grid grid(m, n);
+  ctx.pool.run(segments.num_experts * grid.num_blocks(), [&](int64_t task, Scratch& scratch) {
+    const int64_t expert = task / grid.num_blocks(), first = segments.first(expert);
+    const Block block = grid.block(task % grid.num_blocks());
+    Product product{a.skip_rows(first), b.skip_rows(first), segments.length(expert)};
+    if (product.k == 0 && p.accumulate) return;
+    const bool with_bias = p.d_bias && block.column == 0;
+    if (with_bias) {
+      product.vector = scales + first;
+      product.vector_sums = scratch.take<float>(block.rows);
+    }
+    float* d_weight = p.d_weight.as<float>() + expert * m * n;
+    packed::multiply_block(product, block, scratch, [&](const Tile& tile) {
+      tile.for_rows([&](int r, int columns) {
+        float* out = d_weight + (tile.row + r) * n + tile.column;
+        const float* sums = tile[r];
+#pragma omp simd
+        for (int j = 0; j < columns; ++j) out[j] = (p.accumulate ? out[j] : 0.0f) + sums[j];
+      });
+    });
+    if (!with_bias) return;
+    float* d_bias = p.d_bias.as<float>() + expert * m + block.row;
+    for (int64_t i = 0; i < block.rows; ++i) {
+      d_bias[i] = (p.accumulate ? d_bias[i] : 0.0f) + product.vector_sums[i];
+    }
+  });
+}
+
+#endif
+
+}  // namespace hr::HR_ISA_NAMESPACE

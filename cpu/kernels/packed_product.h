@@ -1,0 +1,173 @@
+// packed_product: C = A · B, the one matrix product of this package.
+//
+// C is cut into blocks, one task each. A task walks k in pieces of kPieceK; for each piece it packs its rows
+// of A (they stay in the second-level cache), then one panel of B after the other, and multiplies that panel
+// with all panels of A, tile by tile in registers. [Goto and van de Geijn 2008; Van Zee and van de Geijn
+// 2015, BLIS] Finished tiles go to the caller, who stores them: the epilogue.
+//
+// Each element is one chain of multiply-adds over ascending k, whatever the blocks: results depend on neither
+// their cut nor the threads.
+#pragma once
+
+#include "cpu/kernels/packed_panels.h"
+#include "cpu/kernels/parallel.h"
+#include "cpu/simd.h"
+
+namespace hr::HR_ISA_NAMESPACE::packed {
+
+// The register tile: rows · vectors sums, as many as leave registers for two vectors of B and one of A.
+inline constexpr int kTileRows = kIsAvx512 ? 14 : kIsNeon ? 8 : kIsAvx2 ? 6 : 4;
+inline constexpr int kTileVectors = 2;
+inline constexpr int kTileColumns = kTileVectors * Vec::kLanes;
+inline constexpr int kTileSize = kTileRows * kTileColumns;
+inline constexpr int64_t kPieceK = 256;
+// The largest block.
+inline constexpr int64_t kBlockRows = 252 / kTileRows * kTileRows;
+inline constexpr int64_t kBlockColumns = 512;
+
+// sums[kRows, kTileColumns] = a · b, or += when resuming after an earlier piece of k.
+template <int kRows>
+HR_NOINLINE void multiply_panels(const float* a, const float* b, int64_t num_k, bool resume, float* sums) {
+  Vec sum[kRows][kTileVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kTileVectors; ++v) {
+      sum[r][v] = resume ? Vec::load(sums + r * kTileColumns + v * Vec::kLanes) : Vec::broadcast(0);
+    }
+  }
+  for (int64_t k = 0; k < num_k; ++k, a += kTileRows, b += kTileColumns) {
+    Vec right[kTileVectors];
+    for (int v = 0; v < kTileVectors; ++v) right[v] = Vec::load(b + v * Vec::kLanes);
+    for (int r = 0; r < kRows; ++r) {
+      const Vec left = Vec::broadcast(a[r]);
+      for (int v = 0; v < kTileVectors; ++v) sum[r][v] = mul_add(left, right[v], sum[r][v]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kTileVectors; ++v) sum[r][v].store(sums + r * kTileColumns + v * Vec::kLanes);
+  }
+}
+
+// The kernel for `rows` rows, so that the last rows of a segment cost no more than they must.
+template <int kRows = kTileRows>
+HR_INLINE void multiply_tile(int rows, const float* a, const float* b, int64_t num_k, bool resume,
+                             float* sums) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) return multiply_tile<kRows - 1>(rows, a, b, num_k, resume, sums);
+  }
+  multiply_panels<kRows>(a, b, num_k, resume, sums);
+}
+
+// sums[r] (+)= Σ_k a[r, k] · vector[k] for the rows of one panel of A.
+HR_INLINE void multiply_vector(const float* a, const float* vector, int64_t num_k, int rows, bool resume,
+                               float* sums) {
+  float sum[kTileRows];
+  for (int r = 0; r < kTileRows; ++r) sum[r] = resume && r < rows ? sums[r] : 0.0f;
+  for (int64_t k = 0; k < num_k; ++k, a += kTileRows) {
+    for (int r = 0; r < kTileRows; ++r) sum[r] = mul_add(a[r], vector[k], sum[r]);
+  }
+  for (int r = 0; r < rows; ++r) sums[r] = sum[r];
+}
+
+struct Product {
+  Operand a;  // indices: rows of C
+  Operand b;  // indices: columns of C
+  int64_t k;
+  // With a vector v of k numbers, A · v comes along, for the rows of the block.
+  const float* vector = nullptr;
+  float* vector_sums = nullptr;
+};
+
+// A rectangle of C.
+struct Block {
+  int64_t row, rows;
+  int64_t column, columns;
+};
+
+// A finished piece of C.
+struct Tile {
+  int64_t row, column;
+  int rows, columns;
+  const float* sums;
+
+  const float* operator[](int r) const { return sums + r * kTileColumns; }
+
+  // Calls fn(r, columns) for each row; `columns` is a constant where the tile is full.
+  template <typename Fn>
+  HR_INLINE void for_rows(Fn&& fn) const {
+    if (columns == kTileColumns) {
+      for (int r = 0; r < rows; ++r) fn(r, kTileColumns);
+    } else {
+      for (int r = 0; r < rows; ++r) fn(r, columns);
+    }
+  }
+};
+
+// Computes one block of C and calls finish(tile) for each of its tiles; the tiles of a row come in column
+// order.
+template <typename Finish>
+void multiply_block(const Product& product, const Block& block, Scratch& scratch, const Finish& finish) {
+  const int64_t row_panels = ceil_div(block.rows, kTileRows);
+  const int64_t column_panels = ceil_div(block.columns, kTileColumns);
+  const int64_t pieces = product.k > kPieceK ? ceil_div(product.k, kPieceK) : 1;
+  const int64_t most_k = min(product.k, kPieceK);
+  float* a = scratch.take<float>(row_panels * kTileRows * most_k);
+  float* b = scratch.take<float>(kTileColumns * most_k);
+  // Unfinished sums wait here for the next piece of k; with a single piece one slot serves all tiles.
+  const int64_t slots = pieces > 1 ? row_panels * column_panels : 1;
+  float* sums = scratch.take<float>(slots * kTileSize);
+
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    const int64_t first_k = piece * kPieceK, num_k = min(kPieceK, product.k - first_k);
+    const bool resume = piece > 0, last = piece == pieces - 1;
+    pack<kTileRows>(product.a, block.row, block.rows, first_k, num_k, a);
+    if (product.vector) {
+      for (int64_t i = 0; i < row_panels; ++i) {
+        const int64_t row = block.row + i * kTileRows;
+        const int rows = static_cast<int>(min(kTileRows, block.row + block.rows - row));
+        multiply_vector(a + i * kTileRows * num_k, product.vector + first_k, num_k, rows, resume,
+                        product.vector_sums + i * kTileRows);
+      }
+    }
+    for (int64_t j = 0; j < column_panels; ++j) {
+      const int64_t column = block.column + j * kTileColumns;
+      const int columns = static_cast<int>(min(kTileColumns, block.column + block.columns - column));
+      pack<kTileColumns>(product.b, column, columns, first_k, num_k, b);
+      for (int64_t i = 0; i < row_panels; ++i) {
+        const int64_t row = block.row + i * kTileRows;
+        const int rows = static_cast<int>(min(kTileRows, block.row + block.rows - row));
+        float* tile = sums + (pieces > 1 ? (j * row_panels + i) * kTileSize : 0);
+        multiply_tile(rows, a + i * kTileRows * num_k, b, num_k, resume, tile);
+        if (last) finish(Tile{row, column, rows, columns, tile});
+      }
+    }
+  }
+}
+
+// An extent cut into `count` equal pieces of `size`, a multiple of the tile; the last piece may be smaller.
+struct Cut {
+  int64_t extent, size, count;
+
+  Cut(int64_t extent_, int64_t most, int64_t unit) : extent(extent_) {
+    const int64_t pieces = ceil_div(extent, most);
+    size = pieces > 0 ? ceil_div(ceil_div(extent, pieces), unit) * unit : unit;
+    count = ceil_div(extent, size);
+  }
+  int64_t first(int64_t piece) const { return piece * size; }
+  int64_t length(int64_t piece) const { return min(size, extent - piece * size); }
+};
+
+// C [rows, columns] cut into blocks, one task each.
+struct Grid {
+  Cut rows, columns;
+
+  Grid(int64_t num_rows, int64_t num_columns)
+      : rows(num_rows, kBlockRows, kTileRows), columns(num_columns, kBlockColumns, kTileColumns) {}
+  int64_t num_blocks() const { return rows.count * columns.count; }
+  // Neighbouring blocks share their rows.
+  Block block(int64_t i) const {
+    const int64_t row = i / columns.count, column = i % columns.count;
+    return {rows.first(row), rows.length(row), columns.first(column), columns.length(column)};
+  }
+};
+
+}  // namespace hr::HR_ISA_NAMESPACE::packed
