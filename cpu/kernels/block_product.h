@@ -6,6 +6,7 @@
 //   c  row-major
 #pragma once
 
+#include "cpu/kernels/packed_panels.h"
 #include "cpu/simd.h"
 
 namespace hr::HR_ISA_NAMESPACE {
@@ -15,11 +16,10 @@ inline constexpr int kTileRows = kIsAvx512 || kIsNeon ? 8 : kIsAvx2 ? 6 : 4;
 inline constexpr int kTileVectors = 2;
 inline constexpr int64_t kPanel = kTileVectors * Vec::kLanes;
 
-HR_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-HR_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-HR_INLINE int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 HR_INLINE int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 HR_INLINE int64_t round_down(int64_t count, int64_t unit) { return count / unit * unit; }
+
+using packed::min;
 
 struct LeftBlock {
   const float* data;
@@ -97,6 +97,7 @@ struct Block {
   float* data;
   int64_t stride;
   float* row(int64_t r) const { return data + r * stride; }
+  Block from(int64_t r) const { return {row(r), stride}; }
   operator LeftBlock() const { return {data, stride}; }
   operator RightBlock() const { return {data, stride, kPanel}; }
   operator OutBlock() const { return {data, stride}; }
@@ -110,20 +111,6 @@ inline void pack_rows(const float* from, int64_t from_stride, int64_t rows, int6
     float* target = to.row(r);
     for (int64_t k = 0; k < columns; ++k) target[k] = scale * (source[k] + (bias ? bias[k] : 0.0f));
     for (int64_t k = columns; k < to.stride; ++k) target[k] = 0;
-  }
-}
-
-// The transpose in panels: to[panel][k][kPanel] holds column k of rows panel·kPanel and on, zero past `rows`.
-inline void pack_transposed(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float* to) {
-  for (int64_t first = 0; first < rows; first += kPanel, to += kPanel * columns) {
-    const int64_t count = smaller(kPanel, rows - first);
-    for (int64_t r = 0; r < count; ++r) {
-      const float* source = from + (first + r) * from_stride;
-      for (int64_t k = 0; k < columns; ++k) to[k * kPanel + r] = source[k];
-    }
-    for (int64_t k = 0; k < columns; ++k) {
-      for (int64_t r = count; r < kPanel; ++r) to[k * kPanel + r] = 0;
-    }
   }
 }
 

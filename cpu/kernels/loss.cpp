@@ -1,10 +1,12 @@
 // loss on the CPU. Formulas, shapes and the column of a cluster: ops/loss.h.
 #include "cpu/index_error.h"
 #include "cpu/kernel.h"
-//
+
+#include "cpu/kernels/index_check.h"
 #include "cpu/simd.h"
 #if !HR_IS_REFERENCE
 #include "cpu/kernels/block_product.h"
+#include "cpu/kernels/parallel.h"
 #endif
 
 namespace hr::HR_ISA_NAMESPACE {
@@ -23,20 +25,16 @@ class Columns {
       : cutoffs_(p.cutoffs ? p.cutoffs.template as<int32_t>() : nullptr),
         num_tails_(cutoffs_ ? p.cutoffs.shape[0] - 1 : 0),
         num_columns_(p.logits.shape[1]) {
-    const int32_t* targets = p.targets.template as<int32_t>();
     if (cutoffs_) {
       const int64_t head = num_columns_ - num_tails_;
-      if (cutoffs_[0] != head) cpu::throw_index_error(op, "cutoffs", 0, cutoffs_[0], head, head);
+      check_indices(op, "cutoffs", cutoffs_, 1, head, head);
       for (int64_t n = 1; n <= num_tails_; ++n) {
         if (cutoffs_[n] > cutoffs_[n - 1]) continue;
         cpu::throw_index_error(op, "cutoffs", n, cutoffs_[n], int64_t{cutoffs_[n - 1]} + 1, 2147483647);
       }
     }
     const int64_t vocabulary = cutoffs_ ? cutoffs_[num_tails_] : num_columns_;
-    for (int64_t t = 0; t < p.targets.size(); ++t) {
-      if (targets[t] >= 0 && targets[t] < vocabulary) continue;
-      cpu::throw_index_error(op, "targets", t, targets[t], 0, vocabulary - 1);
-    }
+    check_indices(op, "targets", p.targets.template as<int32_t>(), p.targets.size(), 0, vocabulary - 1);
   }
 
   int64_t of(int32_t target) const {
@@ -135,16 +133,11 @@ void tail_cross_entropy_backward(Context& context, const TailCrossEntropyBackwar
 
 namespace {
 
-constexpr int64_t kElementsPerTask = 32768;
-
 // Calls body(t) for every row of the logits.
 template <typename Params, typename Body>
 void for_each_row(Context& context, const Params& p, Body&& body) {
-  const int64_t num_tokens = p.logits.shape[0], num_columns = p.logits.shape[1];
-  const int64_t rows = num_columns < kElementsPerTask ? kElementsPerTask / larger(num_columns, 1) : 1;
-  context.pool.run(div_up(num_tokens, rows), [&](int64_t task, Scratch&) {
-    const int64_t end = smaller(num_tokens, (task + 1) * rows);
-    for (int64_t t = task * rows; t < end; ++t) body(t);
+  for_ranges(context, p.logits.shape[0], rows_per_task(p.logits.shape[1]), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) body(t);
   });
 }
 
@@ -195,8 +188,8 @@ struct Tail {
     tokens = selected;
   }
 
-  int64_t num_token_blocks() const { return div_up(num_tokens, kTokens); }
-  int64_t num_column_blocks() const { return div_up(size, kColumns); }
+  int64_t num_token_blocks() const { return ceil_div(num_tokens, kTokens); }
+  int64_t num_column_blocks() const { return ceil_div(size, kColumns); }
 };
 
 // The hidden states and targets of one block of tokens. Unused lanes hold zeros and no target.
@@ -212,7 +205,7 @@ struct TokenBlock {
         panels(scratch.take<float>(kTokens * tail.width)) {}
 
   void load(const Tail& tail, int64_t block) {
-    count = smaller(kTokens, tail.num_tokens - block * kTokens);
+    count = min(kTokens, tail.num_tokens - block * kTokens);
     rows = tail.tokens + block * kTokens;
     for (int64_t t = 0; t < kTokens; ++t) {
       columns[t] = t < count ? tail.targets[rows[t]] - tail.first_id : -1;
@@ -220,7 +213,7 @@ struct TokenBlock {
         h.row(t)[k] = t < count && k < tail.width ? tail.h[rows[t] * tail.width + k] : 0.0f;
       }
     }
-    pack_transposed(h.data, h.stride, kTokens, tail.width, panels);
+    packed::pack<kPanel>({h.data, h.stride, false}, 0, kTokens, 0, tail.width, panels);
   }
 };
 
@@ -315,7 +308,7 @@ void tail_cross_entropy(Context& context, const TailCrossEntropyParams& p) {
     RunningSum total;
     float target_logits[kTokens] = {};
     for (int64_t first = 0; first < tail.size; first += kColumns) {
-      const int64_t count = smaller(kColumns, tail.size - first);
+      const int64_t count = min(kColumns, tail.size - first);
       tail_logits(tail, tokens, first, count, logits);
       total.add(logits, count);
       for (int64_t t = 0; t < tokens.count; ++t) {
@@ -345,7 +338,7 @@ void tail_cross_entropy_backward(Context& context, const TailCrossEntropyBackwar
     const Block weight{scratch.take<float>(kColumns * tail.padded_width), tail.padded_width};
     const Block d_h{scratch.take<float>(kTokens * tail.padded_width), tail.padded_width};
     for (int64_t first = 0; first < tail.size; first += kColumns) {
-      const int64_t count = smaller(kColumns, tail.size - first);
+      const int64_t count = min(kColumns, tail.size - first);
       tail_d_logits(tail, tokens, gradients, first, count, d_logits);
       pack_rows(tail.weight + first * tail.width, tail.width, count, tail.width, weight);
       multiply_block<true>(tokens.count, tail.padded_width, count, d_logits, weight, d_h, first > 0);
@@ -358,7 +351,7 @@ void tail_cross_entropy_backward(Context& context, const TailCrossEntropyBackwar
   context.pool.run(tail.num_column_blocks(), [&](int64_t block, Scratch& scratch) {
     TokenBlock tokens(tail, scratch);
     TokenGradients gradients;
-    const int64_t first = block * kColumns, count = smaller(kColumns, tail.size - first);
+    const int64_t first = block * kColumns, count = min(kColumns, tail.size - first);
     const Block d_logits{scratch.take<float>(kColumns * kTokens), kTokens};
     const Block d_weight{scratch.take<float>(kColumns * tail.padded_width), tail.padded_width};
     for (int64_t n = 0; n < tail.num_token_blocks(); ++n) {
