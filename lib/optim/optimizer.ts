@@ -15,6 +15,12 @@ export interface ParameterGroup {
   weightDecay?: number;
 }
 
+/** A gradient norm and the factor that clips it, on the device. */
+export interface Clip {
+  norm: FloatTensor<[1]>;
+  factor: FloatTensor<[1]>;
+}
+
 /** One update of one range of the arena. */
 interface Update {
   param: FloatTensor;
@@ -58,23 +64,26 @@ export abstract class Optimizer {
   }
 
   /**
-   * Clips the gradients to a global norm, updates the trainable parameters and zeroes the gradients.
+   * Measures the gradients and clips them at the next {@link update}.
    *
-   * @param options.lr Learning rate of this update.
-   * @param options.maxGradNorm 0 (default): no clipping.
-   * @returns the gradient norm before clipping, `[1]`, on the device.
+   * @param maxNorm Largest global L2 norm; 0: no clipping.
+   * @returns the norm before clipping and the factor to clip with, each `[1]`, on the device.
    */
-  step({ lr, maxGradNorm = 0 }: { lr: number; maxGradNorm?: number }): FloatTensor<[1]> {
+  clip(maxNorm: number): Clip {
+    return clipFactor([this.arena.gradients], maxNorm);
+  }
+
+  /** Updates the trainable parameters, then zeroes the gradients. */
+  update(lr: number, clip?: Clip): void {
     this.updates += 1;
-    return scope(() => {
-      const { norm, factor } = clipFactor([this.arena.gradients], maxGradNorm);
+    scope(() => {
       for (const { parameters, lrScale = 1, weightDecay = this.weightDecay } of this.#groups) {
         for (const range of this.arena.trainableRanges(parameters)) {
-          this.update({
+          this.updateRange({
             param: part(this.arena.values, range),
             grad: part(this.arena.gradients, range),
             state: this.state.map((buffer) => part(buffer, range)),
-            gradScale: maxGradNorm > 0 ? factor : null,
+            gradScale: clip?.factor ?? null,
             lr: lr * lrScale,
             weightDecay,
             step: this.updates,
@@ -82,13 +91,12 @@ export abstract class Optimizer {
         }
         for (const parameter of parameters) if (parameter.trainable) parameter.version += 1;
       }
-      this.arena.zeroGradients();
-      return norm;
     });
+    this.arena.zeroGradients();
   }
 
   /** Queues the op that updates one range. */
-  protected abstract update(update: Update): void;
+  protected abstract updateRange(update: Update): void;
 
   /** Frees the state. The parameters stay usable: they keep the arena's memory alive. */
   dispose(): void {
@@ -144,7 +152,7 @@ export class Adam extends Optimizer {
     this.#eps = inRange("eps", eps, 0);
   }
 
-  protected update({ param, grad, state, gradScale, lr, weightDecay, step }: Update): void {
+  protected updateRange({ param, grad, state, gradScale, lr, weightDecay, step }: Update): void {
     const [m, v] = state as [FloatTensor, FloatTensor];
     adam(param, grad, m, v, gradScale, {
       lr,
@@ -188,7 +196,7 @@ export class Sgd extends Optimizer {
     this.#nesterov = nesterov;
   }
 
-  protected update({ param, grad, state, gradScale, lr, weightDecay }: Update): void {
+  protected updateRange({ param, grad, state, gradScale, lr, weightDecay }: Update): void {
     sgd(param, grad, state[0] ?? null, gradScale, {
       lr,
       momentum: this.#momentum,
@@ -215,7 +223,7 @@ export class Adagrad extends Optimizer {
     this.#eps = inRange("eps", eps, 0);
   }
 
-  protected update({ param, grad, state, gradScale, lr, weightDecay }: Update): void {
+  protected updateRange({ param, grad, state, gradScale, lr, weightDecay }: Update): void {
     const [sum] = state as [FloatTensor];
     adagrad(param, grad, sum, gradScale, { lr, eps: this.#eps, weightDecay });
   }
