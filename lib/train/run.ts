@@ -1,0 +1,95 @@
+import { type Corpus, loadCorpus } from "../data/corpora.js";
+import { LmBatches } from "../data/batches.js";
+import { openDevice } from "../device.js";
+import { topKSchedule } from "../moe/top-k-schedule.js";
+import { TransformerXL } from "../nn/transformer-xl.js";
+import type { Module } from "../nn/module.js";
+import { Adagrad, Adam, AdamW, type Optimizer, Sgd } from "../optim/optimizer.js";
+import { constantLr, cosineLr, invSqrtLr, type LrSchedule } from "../optim/schedule.js";
+import type { RunConfig } from "./config.js";
+import { Trainer } from "./trainer.js";
+
+/** Everything a training run is made of. */
+export interface Run {
+  config: RunConfig;
+  corpus: Corpus;
+  model: TransformerXL;
+  optimizer: Optimizer;
+  trainer: Trainer;
+  /** Frees all memory and closes the corpus. */
+  close(): Promise<void>;
+}
+
+/** Builds a run from its settings: opens the corpus, initialises the model, prepares the trainer. */
+export async function openRun(config: RunConfig): Promise<Run> {
+  const { corpus: name, path, tokens } = config.data;
+  const corpus = await loadCorpus(name, { ...(path !== null && { path }), ...(tokens !== null && { tokens }) });
+  const model = buildModel(config, corpus.tokenizer.vocabSize);
+  const optimizer = buildOptimizer(config.train, model);
+  const trainer = new Trainer({
+    model,
+    optimizer,
+    batches: new LmBatches(corpus.train, config.train),
+    lr: buildLr(config.train),
+    ...topKOption(config.train),
+    maxGradNorm: config.train.maxGradNorm,
+    accumulation: config.train.accumulation,
+  });
+  return {
+    config,
+    corpus,
+    model,
+    optimizer,
+    trainer,
+    async close() {
+      trainer.dispose();
+      optimizer.dispose();
+      model.dispose();
+      await corpus.close();
+    },
+  };
+}
+
+/** The model of a run. */
+export function buildModel({ seed, device, model, train }: RunConfig, vocabSize: number): TransformerXL {
+  const { clampLen, moeLayers, ...options } = model;
+  return new TransformerXL({
+    ...options,
+    ...(moeLayers !== null && { moeLayers }),
+    ...(clampLen > 0 && { clampLen }),
+    vocabSize,
+    seed,
+    device: openDevice(device),
+    balanceWeight: train.balanceWeight,
+  });
+}
+
+function buildOptimizer(train: RunConfig["train"], model: Module): Optimizer {
+  const parameters = model.parameters();
+  const { weightDecay } = train;
+  switch (train.optimizer) {
+    case "adam":
+      return new Adam(parameters, { weightDecay });
+    case "adamw":
+      return new AdamW(parameters, { weightDecay });
+    case "sgd":
+      return new Sgd(parameters, { weightDecay, momentum: 0.9 });
+    case "adagrad":
+      return new Adagrad(parameters, { weightDecay });
+  }
+}
+
+function buildLr({ lr, lrSchedule, minLr, warmupSteps, steps }: RunConfig["train"]): LrSchedule {
+  switch (lrSchedule) {
+    case "cosine":
+      return cosineLr({ lr, minLr: Math.min(minLr, lr), warmupSteps: Math.min(warmupSteps, steps - 1), maxSteps: steps });
+    case "invSqrt":
+      return invSqrtLr({ lr, warmupSteps });
+    case "constant":
+      return constantLr({ lr, warmupSteps });
+  }
+}
+
+function topKOption({ topKSchedule: mode, topKMin: min, topKMax: max, steps }: RunConfig["train"]) {
+  return mode === null ? {} : { topK: topKSchedule({ mode, min, max, steps }) };
+}
