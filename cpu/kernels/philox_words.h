@@ -9,6 +9,18 @@ namespace hr::HR_ISA_NAMESPACE {
 
 inline constexpr int kPhiloxChunk = 64;  // words
 
+#if HR_IS_REFERENCE
+
+// words[i] = word 4·block + i of the stream (seed, call).
+inline void philox_chunk(uint64_t seed, uint64_t call, uint64_t block, uint32_t (&words)[kPhiloxChunk]) {
+  for (int b = 0; b < kPhiloxChunk / 4; ++b) {
+    const math::PhiloxBlock four = math::philox_block(seed, call, block + b);
+    memcpy(words + 4 * b, four.word, sizeof four.word);
+  }
+}
+
+#else
+
 // One Philox block per 64-bit lane, a 32-bit word in the low half of each; the high halves are garbage.
 #if HR_IS_AVX512
 inline constexpr int kPhiloxLanes = 8;
@@ -35,8 +47,8 @@ HR_INLINE PhiloxLanes multiply_low_halves(PhiloxLanes a, uint32_t multiplier) {
 #endif
 }
 
-// words[i] = word 4·block + i of the stream (seed, call): math::philox4x32_10 on several blocks at once.
-HR_INLINE void philox_chunk(uint64_t seed, uint64_t call, uint64_t block, uint32_t (&words)[kPhiloxChunk]) {
+// words[i] = word 4·block + i of the stream (seed, call): math::philox_block for several blocks at once.
+inline void philox_chunk(uint64_t seed, uint64_t call, uint64_t block, uint32_t (&words)[kPhiloxChunk]) {
 #pragma GCC unroll 4
   for (int b = 0; b < kPhiloxChunk / 4; b += kPhiloxLanes) {
     PhiloxLanes c0;
@@ -61,6 +73,8 @@ HR_INLINE void philox_chunk(uint64_t seed, uint64_t call, uint64_t block, uint32
     }
   }
 }
+
+#endif
 
 // Calls fn(offset, n, words) for pieces of `count` consecutive words: words[i] is word first + offset + i.
 template <typename Fn>
@@ -88,10 +102,16 @@ struct DropoutMask {
 
   HR_INLINE Real apply(uint32_t word, Real x) const { return word >= threshold ? x * scale : Real(0); }
 
-  // Calls fn(offset, n, words) for elements first .. first + count - 1.
+  // Calls fn(offset, n, words) for pieces of the elements first .. first + count - 1. Without dropout the
+  // words are zeros: apply keeps all elements.
   template <typename Fn>
   HR_INLINE void for_words(uint64_t first, int64_t count, Fn&& fn) const {
-    for_philox_words(seed, call, first, count, fn);
+    if (threshold > 0) return for_philox_words(seed, call, first, count, fn);
+    const uint32_t zeros[kPhiloxChunk] = {};
+    for (int64_t offset = 0; offset < count; offset += kPhiloxChunk) {
+      const int64_t rest = count - offset;
+      fn(offset, rest < kPhiloxChunk ? static_cast<int>(rest) : kPhiloxChunk, zeros);
+    }
   }
 };
 
