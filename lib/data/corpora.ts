@@ -109,41 +109,54 @@ export async function loadCorpus(name: CorpusName, options: CorpusOptions = {}):
   const kind: CorpusKind = CORPORA[checkChoice("corpus", name, corpusNames)];
   const tokens = checkChoice("tokens", options.tokens ?? kind.tokens, tokenKinds);
   const texts = await kind.open(options.path);
-  const fit = (): Promise<Tokenizer> =>
-    fitTokenizer(
-      tokens,
-      kind.counted.map((part) => texts[part]),
-    );
+  const counted = kind.counted.map((part) => texts[part]);
+  const fit = (): Promise<Tokenizer> => fitTokenizer(tokens, counted);
   if (options.cacheDir === undefined && texts.bytes <= MEMORY_BYTES) {
-    const tokenizer = await fit();
-    const load = (part: Part): Promise<TokenSource> =>
-      MemoryTokens.collect(encodeText(texts[part], tokenizer), tokenizer.vocabSize);
-    const parts = { train: await load("train"), valid: await load("valid"), test: await load("test") };
-    return { name, tokens, tokenizer, ...parts, close: async () => undefined };
+    return { name, tokens, ...(await readIntoMemory(texts, await fit())) };
   }
-  const folder = options.cacheDir ?? `${String(options.path)}.tokens`;
-  const origin = JSON.stringify([name, tokens, texts.origin]);
+  const folder = options.cacheDir ?? `${required(options.path)}.tokens`;
   const paths = PARTS.map((part) => join(folder, `${part}.${tokens}.tokens`));
-  let files = await openPrepared(paths, origin);
-  if (files === undefined) {
-    const tokenizer = await fit();
-    await makeFolder(folder);
-    for (const [i, part] of PARTS.entries()) {
-      await writeTokenFile(paths[i]!, tokenizer, encodeText(texts[part], tokenizer), origin);
-    }
-    files = await openPrepared(paths, origin);
-  }
-  if (files === undefined) {
-    throw new DataFileError(
-      folder,
-      undefined,
-      "changed while it was prepared",
-      "use one cacheDir per process",
-    );
-  }
+  const origin = JSON.stringify([name, tokens, texts.origin]);
+  const files =
+    (await openPrepared(paths, origin)) ?? (await prepare(texts, await fit(), folder, paths, origin));
   const [train, valid, test] = files as [TokenFile, TokenFile, TokenFile];
-  const close = (): Promise<void> => closeAll([train, valid, test]);
-  return { name, tokens, tokenizer: train.tokenizer, train, valid, test, close };
+  return { name, tokens, tokenizer: train.tokenizer, train, valid, test, close: () => closeAll(files) };
+}
+
+async function readIntoMemory(
+  texts: CorpusTexts,
+  tokenizer: Tokenizer,
+): Promise<Omit<Corpus, "name" | "tokens">> {
+  const load = (part: Part): Promise<TokenSource> =>
+    MemoryTokens.collect(encodeText(texts[part], tokenizer), tokenizer.vocabSize);
+  const close = async (): Promise<void> => undefined;
+  return {
+    tokenizer,
+    train: await load("train"),
+    valid: await load("valid"),
+    test: await load("test"),
+    close,
+  };
+}
+
+/** Writes the token files of all parts and opens them. */
+async function prepare(
+  texts: CorpusTexts,
+  tokenizer: Tokenizer,
+  folder: string,
+  paths: readonly string[],
+  origin: string,
+): Promise<TokenFile[]> {
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    const reason = `cannot be made: ${fileErrorReason(error) ?? String(error)}`;
+    throw new DataFileError(folder, undefined, reason, "set cacheDir to a folder that can be written");
+  });
+  for (const [i, part] of PARTS.entries()) {
+    await writeTokenFile(paths[i]!, tokenizer, encodeText(texts[part], tokenizer), origin);
+  }
+  const files = await openPrepared(paths, origin);
+  if (files !== undefined) return files;
+  throw new DataFileError(folder, undefined, "changed while it was prepared", "use one cacheDir per corpus");
 }
 
 /** The token files at `paths`, or undefined if one is missing or made from other texts. */
@@ -168,13 +181,6 @@ async function openPrepared(paths: readonly string[], origin: string): Promise<T
 
 async function closeAll(files: readonly TokenFile[]): Promise<void> {
   await Promise.all(files.map((file) => file.close()));
-}
-
-async function makeFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true }).catch((error: unknown) => {
-    const reason = `cannot be made: ${fileErrorReason(error) ?? String(error)}`;
-    throw new DataFileError(path, undefined, reason, "set cacheDir to a folder that can be written");
-  });
 }
 
 function required(path: string | undefined): string {

@@ -1,11 +1,11 @@
 /** Finds the texts of a corpus on disk: three files, or one file that is split. */
 
 import type { Stats } from "node:fs";
-import { open, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { DataFileError } from "../errors.js";
-import { readFully } from "../files.js";
-import { fileText, unreadable, type TextSource } from "./text-source.js";
+import { DataFile, unreadable } from "./data-file.js";
+import { fileText, type TextSource } from "./text-source.js";
 
 export const PARTS = ["train", "valid", "test"] as const;
 
@@ -38,19 +38,8 @@ const SPACE = 32;
  *
  * @throws {DataFileError} if a file is missing.
  */
-export async function findParts(
-  folder: string,
-  layouts: readonly string[],
-  fix = "pass the folder the files are in",
-): Promise<CorpusTexts> {
-  await sizeOf(folder);
-  const named = (layout: string, part: Part): string => join(folder, layout.replace("{part}", part));
-  for (const layout of layouts) {
-    if (!(await isFile(named(layout, "train")))) continue;
-    return textsOf(PARTS.map((part) => ({ path: named(layout, part), begin: 0, end: Infinity })));
-  }
-  const names = layouts.map((layout) => layout.replace("{part}", "{train,valid,test}")).join(" or ");
-  throw new DataFileError(folder, undefined, `holds no ${names}`, fix);
+export async function findParts(folder: string, layouts: readonly string[]): Promise<CorpusTexts> {
+  return textsOf(await findFiles(folder, layouts, "pass the folder the files are in"));
 }
 
 /**
@@ -67,28 +56,21 @@ export async function findSplitFile(
 ): Promise<CorpusTexts> {
   const inFolder = join(path, name);
   const file = (await isFile(path)) ? path : (await isFile(inFolder)) ? inFolder : undefined;
-  if (file === undefined) {
-    const fix = `download ${name}.zip (Large Text Compression Benchmark), unzip it and pass its path`;
-    return findParts(path, [layout], fix);
-  }
-  const size = await sizeOf(file);
-  if (size < SPLIT_BYTES) {
-    const fix = `download ${name} again, or train on another file with the corpus "text"`;
-    throw new DataFileError(file, size, `has ${size} bytes, ${name} has ${SPLIT_BYTES}`, fix);
-  }
-  const cuts = [0, SPLIT_BYTES - VALID_BYTES - TEST_BYTES, SPLIT_BYTES - TEST_BYTES, SPLIT_BYTES];
-  return splitFile(file, cuts, trimSpaces);
+  const download = `download ${name}.zip (Large Text Compression Benchmark), unzip it and pass its path`;
+  const ranges =
+    file === undefined ? await findFiles(path, [layout], download) : await publishedSplit(file, name);
+  return textsOf(trimSpaces ? await Promise.all(ranges.map(trimmed)) : ranges);
 }
 
 /** A file split 90 / 5 / 5, each cut moved to the next line; or a folder with three files named by `layout`. */
 export async function splitAtLines(path: string, layout: string): Promise<CorpusTexts> {
   if (!(await isFile(path))) return findParts(path, [layout]);
   const size = await sizeOf(path);
-  const cuts = [0, await lineAfter(path, size * 0.9), await lineAfter(path, size * 0.95), size];
+  const cuts = [0, await lineAfter(path, size, 0.9), await lineAfter(path, size, 0.95), size];
   if (cuts.some((cut, i) => i > 0 && cut <= cuts[i - 1]!)) {
     throw new DataFileError(path, undefined, `has ${size} bytes, too few to split`, "use a longer text");
   }
-  return splitFile(path, cuts, false);
+  return textsOf(cutFile(path, cuts));
 }
 
 /** Bytes of a file or folder entry. @throws {DataFileError} if there is none. */
@@ -96,54 +78,64 @@ export async function sizeOf(path: string): Promise<number> {
   return (await statOf(path)).size;
 }
 
-async function splitFile(path: string, cuts: readonly number[], trimSpaces: boolean): Promise<CorpusTexts> {
-  const ranges: FileRange[] = [];
-  for (const i of PARTS.keys()) {
-    const range = { path, begin: cuts[i]!, end: cuts[i + 1]! };
-    ranges.push(trimSpaces ? await trimmed(range) : range);
+async function findFiles(folder: string, layouts: readonly string[], fix: string): Promise<FileRange[]> {
+  await sizeOf(folder);
+  for (const layout of layouts) {
+    const paths = PARTS.map((part) => join(folder, layout.replace("{part}", part)));
+    if (!(await isFile(paths[0]!))) continue;
+    return Promise.all(paths.map(async (path) => ({ path, begin: 0, end: await sizeOf(path) })));
   }
-  return textsOf(ranges);
+  const names = layouts.map((layout) => layout.replace("{part}", "{train,valid,test}")).join(" or ");
+  throw new DataFileError(folder, undefined, `holds no ${names}`, fix);
+}
+
+async function publishedSplit(path: string, name: string): Promise<FileRange[]> {
+  const size = await sizeOf(path);
+  if (size < SPLIT_BYTES) {
+    const fix = `download ${name} again, or train on another file with the corpus "text"`;
+    throw new DataFileError(path, size, `has ${size} bytes, ${name} has ${SPLIT_BYTES}`, fix);
+  }
+  return cutFile(path, [0, SPLIT_BYTES - VALID_BYTES - TEST_BYTES, SPLIT_BYTES - TEST_BYTES, SPLIT_BYTES]);
+}
+
+function cutFile(path: string, cuts: readonly number[]): FileRange[] {
+  return PARTS.map((_, i) => ({ path, begin: cuts[i]!, end: cuts[i + 1]! }));
 }
 
 async function textsOf(ranges: readonly FileRange[]): Promise<CorpusTexts> {
   let bytes = 0;
   const origin: unknown[] = [];
   for (const { path, begin, end } of ranges) {
-    const { size, mtimeMs } = await statOf(path);
-    bytes += Math.min(end, size) - begin;
-    origin.push([basename(path), begin, Math.min(end, size), mtimeMs]);
+    bytes += end - begin;
+    origin.push([basename(path), begin, end, (await statOf(path)).mtimeMs]);
   }
   const [train, valid, test] = ranges.map(({ path, begin, end }) => fileText(path, begin, end));
   return { train: train!, valid: valid!, test: test!, bytes, origin: JSON.stringify(origin) };
 }
 
-/** The first line start at or after a byte, or the next character where no line ends nearby. */
-async function lineAfter(path: string, byte: number): Promise<number> {
-  const begin = Math.floor(byte);
-  const window = await readWindow(path, begin);
+/** The first line start after a fraction of a file, or the next character if no line ends nearby. */
+async function lineAfter(path: string, size: number, fraction: number): Promise<number> {
+  const begin = Math.floor(size * fraction);
+  const window = await readWindow(path, begin, Math.max(4, Math.min(WINDOW_BYTES, size / 100)));
   const newline = window.indexOf(NEWLINE);
-  return begin + (newline >= 0 ? newline + 1 : window.findIndex((b) => b >> 6 !== 0b10));
+  return begin + (newline >= 0 ? newline + 1 : window.findIndex((byte) => byte >> 6 !== 0b10));
 }
 
-/** Without spaces at its ends; a run longer than the window is trimmed in part. */
+/** The range without spaces at its ends; of a longer run than the window, some are left. */
 async function trimmed({ path, begin, end }: FileRange): Promise<FileRange> {
-  const head = await readWindow(path, begin);
-  const tailBegin = Math.max(begin, end - WINDOW_BYTES);
-  const tail = (await readWindow(path, tailBegin)).subarray(0, end - tailBegin);
-  const first = head.findIndex((byte) => byte !== SPACE);
-  const last = tail.findLastIndex((byte) => byte !== SPACE);
-  return { path, begin: begin + first, end: tailBegin + last + 1 };
+  const length = Math.min(WINDOW_BYTES, end - begin);
+  const first = (await readWindow(path, begin, length)).findIndex((byte) => byte !== SPACE);
+  const last = (await readWindow(path, end - length, length)).findLastIndex((byte) => byte !== SPACE);
+  return { path, begin: begin + Math.max(0, first), end: end - length + last + 1 };
 }
 
-async function readWindow(path: string, begin: number): Promise<Uint8Array> {
-  const handle = await open(path, "r").catch((error: unknown) => {
-    throw unreadable(path, error);
-  });
+async function readWindow(path: string, begin: number, length: number): Promise<Uint8Array> {
+  const file = await DataFile.open(path);
   try {
-    const window = new Uint8Array(WINDOW_BYTES);
-    return window.subarray(0, await readFully(handle, window, begin));
+    const window = new Uint8Array(Math.floor(length));
+    return window.subarray(0, await file.read(window, begin));
   } finally {
-    await handle.close();
+    await file.close();
   }
 }
 

@@ -2,7 +2,7 @@
 
 /** Uniform numbers in [0, 1) determined by `keys` (integers) alone. */
 export function seededRandom(...keys: readonly number[]): () => number {
-  let state = 0;
+  let state = keys.length;
   for (const key of keys) state = mix(mix(state + (key | 0)) + Math.floor(key / 2 ** 32));
   return () => {
     state = (state + 0x9e3779b9) | 0;

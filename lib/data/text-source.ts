@@ -1,8 +1,7 @@
 /** Texts of any size as streams of bytes, cut so that each piece can be encoded by itself. */
 
-import { open } from "node:fs/promises";
 import { DataFileError, ValueError } from "../errors.js";
-import { fileErrorReason, readFully } from "../files.js";
+import { DataFile } from "./data-file.js";
 import type { TextUnit } from "./text-format.js";
 import type { Tokenizer } from "./tokenizer.js";
 
@@ -10,11 +9,13 @@ import type { Tokenizer } from "./tokenizer.js";
 export interface TextSource {
   /** Its path, or what to call it in messages. */
   readonly name: string;
+  /** Its first byte in that file. */
+  readonly begin: number;
   /** The bytes, in chunks of any size. */
   chunks(): AsyncIterable<Uint8Array>;
 }
 
-/** A piece of a text, cut between units; `offset` is its first byte in the text. */
+/** A piece of a text, cut between units; `offset` is its first byte in the file. */
 export interface TextPiece {
   readonly bytes: Uint8Array;
   readonly offset: number;
@@ -23,45 +24,31 @@ export interface TextPiece {
 const CHUNK_BYTES = 1 << 18;
 const NEWLINE = 10;
 
-/** Bytes [`begin`, `end`) of a file, to its end by default. Errors of the file are {@link DataFileError}s. */
-export function fileText(path: string, begin = 0, end = Infinity): TextSource {
-  return { name: path, chunks: () => readChunks(path, begin, end) };
+/** Bytes [`begin`, `end`) of a file. Streaming fails with a {@link DataFileError} if it is missing or shorter. */
+export function fileText(path: string, begin: number, end: number): TextSource {
+  return { name: path, begin, chunks: () => readChunks(path, begin, end) };
 }
 
 async function* readChunks(path: string, begin: number, end: number): AsyncGenerator<Uint8Array> {
-  const handle = await open(path, "r").catch((error: unknown) => {
-    throw unreadable(path, error);
-  });
+  const file = await DataFile.open(path);
   try {
-    for (let position = begin; position < end;) {
+    for (let position = begin; position < end; position += CHUNK_BYTES) {
       const chunk = new Uint8Array(Math.min(CHUNK_BYTES, end - position));
-      const read = await readFully(handle, chunk, position);
-      if (read > 0) yield chunk.subarray(0, read);
-      position += read;
+      const read = await file.read(chunk, position);
       if (read < chunk.length) {
-        if (end === Infinity) return;
-        throw new DataFileError(
-          path,
-          position,
-          `ends before byte ${end}`,
-          "restore the file and start again",
-        );
+        const reason = `ends before byte ${end}`;
+        throw new DataFileError(path, position + read, reason, "restore the file and start again");
       }
+      yield chunk;
     }
   } finally {
-    await handle.close();
+    await file.close();
   }
-}
-
-/** The error for a data file that cannot be read. */
-export function unreadable(path: string, error: unknown): DataFileError {
-  const reason = `cannot be read: ${fileErrorReason(error) ?? (error as Error).message}`;
-  return new DataFileError(path, undefined, reason, "check the path and its permissions");
 }
 
 /** Cuts a text between units. A last line without a newline gets one, so that every line is complete. */
 export async function* cutText(text: TextSource, unit: TextUnit): AsyncGenerator<TextPiece> {
-  let offset = 0;
+  let offset = text.begin;
   let pending: Uint8Array[] = [];
   for await (const chunk of text.chunks()) {
     const cut = cutIndex(chunk, unit);

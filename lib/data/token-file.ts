@@ -11,11 +11,10 @@
  * Numbers are little-endian. `origin` tells which text, and which version of it, the tokens were made from.
  */
 
-import { open, type FileHandle } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { DataFileError, HyperRouterError } from "../errors.js";
-import { fileErrorReason, readFully, writeAtomically, writeFully } from "../files.js";
-import { unreadable } from "./text-source.js";
+import { fileErrorReason, writeAtomically, writeFully } from "../files.js";
+import { DataFile } from "./data-file.js";
 import { checkIds, checkRange, tokenArrayOf, type TokenSource } from "./token-source.js";
 import { tokenizerFromJson, type Tokenizer } from "./tokenizer.js";
 
@@ -50,8 +49,7 @@ export class TokenFile implements TokenSource {
   private readonly bytesPerToken: number;
 
   private constructor(
-    readonly path: string,
-    private readonly handle: FileHandle,
+    private readonly file: DataFile,
     private readonly header: Header,
   ) {
     this.tokenizer = header.tokenizer;
@@ -67,13 +65,11 @@ export class TokenFile implements TokenSource {
    * @throws {DataFileError} with the byte and the reason, if the file is missing, truncated or no token file.
    */
   static async open(path: string): Promise<TokenFile> {
-    const handle = await open(path, "r").catch((error: unknown) => {
-      throw unreadable(path, error);
-    });
+    const file = await DataFile.open(path);
     try {
-      return new TokenFile(path, handle, await readHeader(path, handle));
+      return new TokenFile(file, await readHeader(file));
     } catch (error) {
-      await handle.close();
+      await file.close();
       throw error;
     }
   }
@@ -84,7 +80,7 @@ export class TokenFile implements TokenSource {
     const bytes = await this.readData(offset, count);
     const ids = new (tokenArrayOf(this.vocabSize))(bytes.buffer);
     checkIds(ids, this.vocabSize, (reason, index) => {
-      return new DataFileError(this.path, this.positionOf(offset + index), reason, FIX);
+      return new DataFileError(this.file.path, this.positionOf(offset + index), reason, FIX);
     });
     return Int32Array.from(ids);
   }
@@ -96,12 +92,17 @@ export class TokenFile implements TokenSource {
       crc = crc32(await this.readData(offset, Math.min(VERIFY_TOKENS, this.length - offset)), crc);
     }
     if (crc !== this.header.dataCrc) {
-      throw new DataFileError(this.path, this.header.dataStart, "the tokens differ from those written", FIX);
+      throw new DataFileError(
+        this.file.path,
+        this.header.dataStart,
+        "the tokens differ from those written",
+        FIX,
+      );
     }
   }
 
   async close(): Promise<void> {
-    await this.handle.close();
+    await this.file.close();
   }
 
   private positionOf(token: number): number {
@@ -111,9 +112,9 @@ export class TokenFile implements TokenSource {
   private async readData(offset: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = new Uint8Array(count * this.bytesPerToken);
     const position = this.positionOf(offset);
-    const read = await readFully(this.handle, bytes, position);
+    const read = await this.file.read(bytes, position);
     if (read < bytes.length) {
-      throw new DataFileError(this.path, position + read, "ends here: it was cut while open", FIX);
+      throw new DataFileError(this.file.path, position + read, "ends here: it was cut while open", FIX);
     }
     return bytes;
   }
@@ -140,6 +141,7 @@ export async function writeTokenFile(
       let length = 0;
       let crc = 0;
       for await (const piece of pieces) {
+        if (piece.length === 0) continue; // crc32 of an empty array forgets the value it is given
         checkIds(
           piece,
           tokenizer.vocabSize,
@@ -190,23 +192,21 @@ function headerCrc(fixed: Uint8Array, json: Uint8Array): number {
   return crc32(json, crc32(fixed.subarray(0, 36)));
 }
 
-async function readHeader(path: string, handle: FileHandle): Promise<Header> {
+async function readHeader(file: DataFile): Promise<Header> {
   const fail = (offset: number, reason: string): never => {
-    throw new DataFileError(path, offset, reason, FIX);
+    throw new DataFileError(file.path, offset, reason, FIX);
   };
-  const stat = await handle.stat();
-  if (!stat.isFile()) throw new DataFileError(path, undefined, "is no file", "pass the path of a token file");
   const fixed = Buffer.alloc(FIXED_BYTES);
-  const read = await readFully(handle, fixed, 0);
+  const read = await file.read(fixed, 0);
   if (fixed.toString("latin1", 0, MAGIC.length) !== MAGIC) fail(0, "bad magic: it is no token file");
   if (read < FIXED_BYTES) fail(read, "ends inside its header");
   const version = fixed.readUInt32LE(8);
   if (version !== VERSION) fail(8, `has version ${version}, expected ${VERSION}`);
   const jsonBytes = fixed.readUInt32LE(20);
-  if (jsonBytes > Math.min(MAX_JSON_BYTES, stat.size - FIXED_BYTES))
+  if (jsonBytes > Math.min(MAX_JSON_BYTES, file.size - FIXED_BYTES))
     fail(20, `its JSON of ${jsonBytes} bytes is cut`);
   const json = Buffer.alloc(jsonBytes);
-  await readFully(handle, json, FIXED_BYTES);
+  await file.read(json, FIXED_BYTES);
   if (fixed.readUInt32LE(36) !== headerCrc(fixed, json))
     fail(36, "its header is damaged: the checksum differs");
   const { tokenizer, origin } = parseJson(json, fail);
@@ -219,8 +219,8 @@ async function readHeader(path: string, handle: FileHandle): Promise<Header> {
   const length = Number(fixed.readBigUInt64LE(24));
   const dataStart = FIXED_BYTES + jsonBytes;
   const expected = dataStart + length * bytesPerToken;
-  if (stat.size !== expected) {
-    fail(Math.min(stat.size, expected), `has ${stat.size} bytes, its header tells of ${expected}`);
+  if (file.size !== expected) {
+    fail(Math.min(file.size, expected), `has ${file.size} bytes, its header tells of ${expected}`);
   }
   return { tokenizer, origin, length, dataStart, dataCrc: fixed.readUInt32LE(32) };
 }

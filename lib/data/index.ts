@@ -1,0 +1,8 @@
+export { type BatchCursor, type LmBatch, LmBatches, type LmBatchOptions } from "./batches.js";
+export { type Corpus, corpusNames, type CorpusName, type CorpusOptions, loadCorpus } from "./corpora.js";
+export { fitTokenizer, type TokenKind, tokenKinds } from "./fit-tokenizer.js";
+export { fileText, type TextSource } from "./text-source.js";
+export { TokenFile, writeTokenFile } from "./token-file.js";
+export { MemoryTokens, type TokenSource } from "./token-source.js";
+export { ByteTokenizer, SymbolTokenizer, type Tokenizer, tokenizerFromJson } from "./tokenizer.js";
+export { Vocabulary } from "./vocabulary.js";
