@@ -57,9 +57,15 @@ export abstract class Module {
     );
   }
 
-  /** Frees all parameters. */
+  /** Frees all parameters, and the other tensors that the modules below hold. */
   dispose(): void {
     for (const parameter of this.parameters()) parameter.dispose();
+    for (const [, module] of this.namedModules()) module.disposeBuffers();
+  }
+
+  /** Frees tensors that are no parameters: constants and caches. */
+  protected disposeBuffers(): void {
+    // A module without such tensors has nothing to do.
   }
 
   *#parts(prefix = ""): Generator<[string, Parameter | Module]> {

@@ -45,6 +45,17 @@ export function rows<D extends DType>(x: Tensor<D>, begin: number, end: number):
   return viewed(x, [end - begin, ...rest], begin * sizeOf(rest));
 }
 
+/** `[rows, last]`: all axes but the last flattened; shares memory. Gradients flow through. */
+export function flattenRows<D extends DType>(x: Tensor<D>): Tensor<D, [number, number]> {
+  const last = x.shape.at(-1) ?? 1;
+  return reshape(x, [x.size / last, last]);
+}
+
+/** Element `index` of the first axis: `[a, ...rest]` -> `rest`; shares memory. Gradients flow through. */
+export function at<D extends DType>(x: Tensor<D>, index: number): Tensor<D> {
+  return reshape(rows(x, index, index + 1), x.shape.slice(1));
+}
+
 function viewed<D extends DType, S extends Shape>(x: Tensor<D>, shape: S, offset: number): Tensor<D, S> {
   const view = x.view(shape, offset);
   if (x.leaf) {
