@@ -51,7 +51,7 @@ const MAX_OBJECT_KEYS = 1_000_000;
 const MAX_RANK = 64;
 const MAX_DEPTH = 3;
 
-const FIX = "the file is damaged or no safetensors file: copy, download or save it again";
+export const DAMAGED_FIX = "the file is damaged or no safetensors file: copy, download or save it again";
 
 /**
  * Reads and checks a header against the size of the data section that follows it.
@@ -63,7 +63,7 @@ export function parseHeader(path: string, bytes: Uint8Array, dataBytes: number):
   const text = decodeUtf8(path, bytes);
   const byteAt = (index: number): number => LENGTH_BYTES + Buffer.byteLength(text.slice(0, index));
   const fail = (index: number, reason: string): never => {
-    throw new CheckpointError(path, byteAt(index), reason, FIX);
+    throw new CheckpointError(path, byteAt(index), reason, DAMAGED_FIX);
   };
   const keys = scanKeys(text, fail);
   let root: Record<string, unknown>;
@@ -90,7 +90,12 @@ export function parseHeader(path: string, bytes: Uint8Array, dataBytes: number):
   }
   if (end !== dataBytes) {
     const reason = `the header describes ${end} bytes of data, the file holds ${dataBytes}`;
-    throw new CheckpointError(path, LENGTH_BYTES + bytes.length + Math.min(end, dataBytes), reason, FIX);
+    throw new CheckpointError(
+      path,
+      LENGTH_BYTES + bytes.length + Math.min(end, dataBytes),
+      reason,
+      DAMAGED_FIX,
+    );
   }
   return { tensors: new Map(entries), metadata };
 }
@@ -215,7 +220,7 @@ function decodeUtf8(path: string, bytes: Uint8Array): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    throw new CheckpointError(path, LENGTH_BYTES, "the header is not valid UTF-8", FIX);
+    throw new CheckpointError(path, LENGTH_BYTES, "the header is not valid UTF-8", DAMAGED_FIX);
   }
 }
 

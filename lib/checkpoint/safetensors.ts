@@ -8,6 +8,7 @@ import { open, type FileHandle } from "node:fs/promises";
 import { CheckpointError } from "../errors.js";
 import { fileErrorReason, readFully, writeAtomically, writeFully } from "../files.js";
 import {
+  DAMAGED_FIX,
   formatHeader,
   LENGTH_BYTES,
   MAX_HEADER_BYTES,
@@ -48,8 +49,6 @@ export interface SafetensorsSource {
   readonly shape: readonly number[];
   readonly data: SafetensorsData | (() => Promise<SafetensorsData>);
 }
-
-const SAVE_AGAIN = "the file is damaged or no safetensors file: copy, download or save it again";
 
 /**
  * An open safetensors file.
@@ -98,7 +97,7 @@ export class SafetensorsFile {
     const length = new DataView(prefix.buffer).getBigUint64(0, true);
     const room = Math.min(MAX_HEADER_BYTES, stat.size - LENGTH_BYTES);
     if (length > BigInt(room)) {
-      throw new CheckpointError(path, 0, `the header length is ${length}, at most ${room} fits`, SAVE_AGAIN);
+      throw new CheckpointError(path, 0, `the header length is ${length}, at most ${room} fits`, DAMAGED_FIX);
     }
     const dataStart = LENGTH_BYTES + Number(length);
     const bytes = await readBytes(path, handle, Number(length), LENGTH_BYTES);
@@ -128,7 +127,7 @@ export class SafetensorsFile {
           this.path,
           position + bad,
           `"${name}": ${bytes[bad]} is no BOOL`,
-          SAVE_AGAIN,
+          DAMAGED_FIX,
         );
       }
     }
@@ -223,19 +222,14 @@ export function toFloat32(tensor: SafetensorsTensor): Float32Array {
  * @throws {CheckpointError} if the dtype is a float or a value does not fit; `name` is used in the message.
  */
 export function toInt32(tensor: SafetensorsTensor, name = "tensor"): Int32Array {
+  const { dtype, data } = tensor;
+  const fail = (reason: string): never => {
+    throw new CheckpointError(name, undefined, reason, "read it as floats, or save it as I32");
+  };
+  if (["F16", "BF16", "F32", "F64"].includes(dtype)) return fail(`${dtype} is no integer dtype`);
   const values = Int32Array.from(toFloat64(tensor));
-  const floats: SafetensorsDType[] = ["F16", "BF16", "F32", "F64"];
-  const misfit = floats.includes(tensor.dtype)
-    ? 0
-    : values.findIndex((value, i) => value !== Number(tensor.data[i]));
-  if (misfit < 0) return values;
-  const reason = `${tensor.dtype} value ${tensor.data[misfit]} at index ${misfit} is no int32`;
-  throw new CheckpointError(
-    name,
-    undefined,
-    reason,
-    "read it as floats, or save it with a smaller integer dtype",
-  );
+  const misfit = values.findIndex((value, i) => value !== Number(data[i]));
+  return misfit < 0 ? values : fail(`${dtype} value ${String(data[misfit])} at index ${misfit} is no int32`);
 }
 
 function placeTensors(
@@ -277,7 +271,7 @@ async function readBytes(
     const bytes = new Uint8Array(length);
     const read = await readFully(handle, bytes, position);
     if (read === length) return bytes;
-    throw new CheckpointError(path, position + read, `ends ${length - read} bytes early`, SAVE_AGAIN);
+    throw new CheckpointError(path, position + read, `ends ${length - read} bytes early`, DAMAGED_FIX);
   } catch (error) {
     if (error instanceof CheckpointError) throw error;
     throw new CheckpointError(

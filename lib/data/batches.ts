@@ -9,7 +9,7 @@ import { ConfigError } from "../errors.js";
 import { normal, seededRandom } from "./random.js";
 import type { TokenSource } from "./token-source.js";
 
-/** Where a batch starts: the row of its first target's predecessor in the columns of the given pass. Plain JSON. */
+/** Where a batch starts: the pass over the source, and the row of the columns it predicts from. Plain JSON. */
 export interface BatchCursor {
   readonly epoch: number;
   readonly position: number;
