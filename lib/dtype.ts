@@ -23,6 +23,6 @@ const arrayTypes = {
 
 /** A typed array of `dtype` over `source`: a length, numbers, or a buffer that is shared. */
 export function arrayOf<D extends DType>(dtype: D, source: number | ArrayLike<number> | ArrayBuffer): ArrayOf[D] {
-  const ArrayType = arrayTypes[dtype] as new (source: number | ArrayLike<number> | ArrayBuffer) => ArrayOf[D];
+  const ArrayType = arrayTypes[dtype] as unknown as new (source: number | ArrayLike<number> | ArrayBuffer) => ArrayOf[D];
   return new ArrayType(source);
 }

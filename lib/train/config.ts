@@ -34,8 +34,8 @@ const schema = z.strictObject({
       dModel: integer(2).default(128),
       numHeads: integer(1).default(4),
       dHead: integer(1).default(32),
-      /** Inner width of an expert. */
-      dFf: integer(1).default(256),
+      /** Width of the hidden layer of an expert or of a dense feed-forward network. */
+      dInner: integer(1).default(256),
       numExperts: integer(1).default(16),
       /** Experts per token, unless a schedule says otherwise. */
       topK: integer(1).default(2),

@@ -1,10 +1,11 @@
 import { LmBatches } from "../data/batches.js";
 import type { TokenSource } from "../data/token-source.js";
-import type { Memory, TransformerXL } from "../nn/transformer-xl.js";
+import type { Memory } from "../nn/memory.js";
+import type { TransformerXL } from "../nn/transformer-xl.js";
 import { routerEntropy } from "../ops/router.js";
 import { scope } from "../scope.js";
 import { type FloatTensor, indices, type IndexTensor } from "../tensor.js";
-import { disposeMemory } from "./memory.js";
+import { disposeMemory } from "../nn/memory.js";
 
 export interface EvaluateOptions {
   /** Columns read side by side. Default 10, as in the reference. */

@@ -1,9 +1,10 @@
-import type { Memory, TransformerXL } from "../nn/transformer-xl.js";
+import type { Memory } from "../nn/memory.js";
+import type { TransformerXL } from "../nn/transformer-xl.js";
 import { seededRandom } from "../data/random.js";
 import { checkInteger } from "../options.js";
 import { scope } from "../scope.js";
 import { indices } from "../tensor.js";
-import { disposeMemory } from "./memory.js";
+import { disposeMemory } from "../nn/memory.js";
 
 export interface GenerateOptions {
   /** Most tokens to generate. Default 256. */

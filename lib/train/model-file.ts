@@ -43,7 +43,7 @@ export async function loadModel(path: string, device?: string): Promise<SavedMod
   const unused = new Set(tensors.keys());
   for (const [name, parameter] of model.namedParameters()) {
     const stored = tensors.get(name);
-    if (stored?.shape.join() !== parameter.shape.join()) {
+    if (!stored || stored.shape.join() !== parameter.shape.join()) {
       const found = stored ? `has shape [${stored.shape.join(", ")}]` : "is missing";
       throw new CheckpointError(
         path,

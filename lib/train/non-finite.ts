@@ -1,4 +1,5 @@
-import type { Memory, TransformerXL } from "../nn/transformer-xl.js";
+import type { Memory } from "../nn/memory.js";
+import type { TransformerXL } from "../nn/transformer-xl.js";
 import { countNonFinite } from "../ops/reduce.js";
 import type { FloatTensor } from "../tensor.js";
 

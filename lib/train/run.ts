@@ -1,7 +1,9 @@
 import { type Corpus, loadCorpus } from "../data/corpora.js";
 import { LmBatches } from "../data/batches.js";
 import { openDevice } from "../device.js";
+import { gates } from "../moe/gates.js";
 import { topKSchedule } from "../moe/top-k-schedule.js";
+import { Initializer } from "../nn/initializer.js";
 import { TransformerXL } from "../nn/transformer-xl.js";
 import type { Module } from "../nn/module.js";
 import { Adagrad, Adam, AdamW, type Optimizer, Sgd } from "../optim/optimizer.js";
@@ -52,16 +54,10 @@ export async function openRun(config: RunConfig): Promise<Run> {
 
 /** The model of a run. */
 export function buildModel({ seed, device, model, train }: RunConfig, vocabSize: number): TransformerXL {
-  const { clampLen, moeLayers, ...options } = model;
-  return new TransformerXL({
-    ...options,
-    ...(moeLayers !== null && { moeLayers }),
-    ...(clampLen > 0 && { clampLen }),
-    vocabSize,
-    seed,
-    device: openDevice(device),
-    balanceWeight: train.balanceWeight,
-  });
+  const { numExperts, topK, gate, hyperSize, moeLayers, ...options } = model;
+  const balanced = { ...gates[gate], balance: { ...gates[gate].balance, weight: train.balanceWeight } };
+  const moe = { numExperts, topK, hyperSize, gate: balanced, ...(moeLayers && { layers: moeLayers }) };
+  return new TransformerXL({ ...options, vocabSize, moe }, new Initializer({ seed, device: openDevice(device) }));
 }
 
 function buildOptimizer(train: RunConfig["train"], model: Module): Optimizer {

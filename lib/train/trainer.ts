@@ -1,14 +1,15 @@
 import { backward } from "../autograd/tape.js";
 import type { BatchCursor, LmBatch, LmBatches } from "../data/batches.js";
 import { ConfigError, NonFiniteError } from "../errors.js";
-import type { Memory, TransformerXL } from "../nn/transformer-xl.js";
+import type { Memory } from "../nn/memory.js";
+import type { TransformerXL } from "../nn/transformer-xl.js";
 import { add, scale } from "../ops/elementwise.js";
 import { routerEntropy } from "../ops/router.js";
 import type { LrSchedule } from "../optim/schedule.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { checkInteger } from "../options.js";
 import { type FloatTensor, indices } from "../tensor.js";
-import { disposeMemory } from "./memory.js";
+import { disposeMemory } from "../nn/memory.js";
 import { firstNonFinite } from "./non-finite.js";
 
 export interface TrainerOptions {

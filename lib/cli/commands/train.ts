@@ -106,7 +106,7 @@ async function trainAndReport(training: Run, modelPath: string, terminal: Termin
   if (interrupted) process.exitCode = 130;
 }
 
-function printSetup({ config, corpus, model, trainer }: Run, terminal: Terminal): void {
+function printSetup({ config, corpus, model }: Run, terminal: Terminal): void {
   const device = openDevice(config.device);
   terminal.heading("Settings");
   terminal.pairs(settingRows(config));
@@ -118,7 +118,6 @@ function printSetup({ config, corpus, model, trainer }: Run, terminal: Terminal)
     ["tokens", `train ${count(corpus.train.length)}, valid ${count(corpus.valid.length)}, test ${count(corpus.test.length)}`],
     ["parameters", `${count(model.countParameters())} in all, ${count(trainable)} trainable`],
     ["of the routers", `${count(model.routers?.countParameters() ?? 0)} in all, ${count(model.routers?.countParameters("trainable") ?? 0)} trainable`],
-    ["accumulation", `${String(trainer.accumulation)} group(s) of columns`],
   ]);
 }
 
