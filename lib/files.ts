@@ -75,6 +75,6 @@ const REASONS: Record<string, string> = {
 
 /** The reason behind an error of a file call, in plain words; undefined when it is no such error. */
 export function fileErrorReason(error: unknown): string | undefined {
-  const { code, message } = (error ?? {}) as Partial<NodeJS.ErrnoException>;
-  return typeof code === "string" && typeof message === "string" ? (REASONS[code] ?? message) : undefined;
+  const { code, syscall, message } = (error ?? {}) as Partial<NodeJS.ErrnoException>;
+  return code === undefined || syscall === undefined ? undefined : (REASONS[code] ?? message);
 }

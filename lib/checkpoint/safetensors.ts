@@ -201,7 +201,10 @@ export async function writeSafetensors(
   }
 }
 
-/** The values as numbers: every dtype but I64 and U64 beyond 2^53 converts exactly. */
+/**
+ * The values as numbers; integers beyond 2^53 are rounded. The tensor's own array if it is F64, else a new one;
+ * {@link toFloat32} does the same for F32.
+ */
 export function toFloat64(tensor: SafetensorsTensor): Float64Array {
   const { dtype, data } = tensor;
   if (data instanceof Float64Array) return data;

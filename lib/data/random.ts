@@ -1,4 +1,4 @@
-/** Seeded random numbers for data order; training noise uses the device's own generator. */
+/** Seeded random numbers on the host, for data order and sampling; devices have their own generator. */
 
 /** Uniform numbers in [0, 1) determined by `keys` (integers) alone. */
 export function seededRandom(...keys: readonly number[]): () => number {

@@ -158,7 +158,7 @@ export async function writeTokenFile(
     });
   } catch (error) {
     const reason = fileErrorReason(error);
-    if (error instanceof HyperRouterError || reason === undefined) throw error;
+    if (reason === undefined) throw error;
     throw new DataFileError(
       path,
       undefined,

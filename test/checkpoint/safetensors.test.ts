@@ -12,7 +12,7 @@ import {
   type SafetensorsSource,
   type SafetensorsTensor,
 } from "../../lib/checkpoint/safetensors.js";
-import { CheckpointError } from "../../lib/errors.js";
+import { CheckpointError, DeviceError } from "../../lib/errors.js";
 import { testRandom } from "../data/test-random.js";
 
 let folder: string;
@@ -127,9 +127,10 @@ describe("writing and reading", () => {
     const path = pathOf("kept");
     await writeSafetensors(path, new Map([["a", { dtype: "U8", shape: [1], data: Uint8Array.of(1) }]]));
     const before = await readFile(path);
-    const data = (): Promise<Uint8Array> => Promise.reject(new Error("device lost"));
+    const lost = new DeviceError("device lost", "restart");
+    const data = (): Promise<Uint8Array> => Promise.reject(lost);
     const failing = writeSafetensors(path, new Map([["a", { dtype: "U8", shape: [1], data }]]));
-    await expect(failing).rejects.toThrow("device lost");
+    await expect(failing).rejects.toBe(lost);
     expect(await readFile(path)).toEqual(before);
     expect((await readdir(folder)).filter((name) => name.endsWith(".tmp"))).toEqual([]);
   });
@@ -146,7 +147,10 @@ describe("writing and reading", () => {
   ])("%s is refused", async (_, tensor, message) => {
     const failing = writeSafetensors(pathOf("refused"), new Map([["w", tensor]]));
     await expect(failing).rejects.toThrow(CheckpointError);
-    await expect(writeSafetensors(pathOf("refused"), new Map([["w", tensor]]))).rejects.toThrow(message);
+    const again = writeSafetensors(pathOf("refused"), new Map([["w", tensor]]));
+    await expect(again).rejects.toThrow(`"w"`);
+    await expect(failing).rejects.not.toThrow("cannot be written");
+    await expect(again).rejects.toThrow(message);
   });
 
   test("a folder that does not exist is named", async () => {
