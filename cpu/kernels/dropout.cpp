@@ -13,16 +13,7 @@ void dropout(Context& ctx, const DropoutParams& p) {
   Real* y = p.y.as<Real>();
   const DropoutMask mask(p.dropout, p.seed, p.call);
   for_elements(ctx, p.x.size(), [&](int64_t begin, int64_t end) {
-    mask.for_words(begin, end - begin, [&](int64_t offset, int n, const uint32_t* words) {
-      const int64_t i = begin + offset;
-      if (residual) {
-#pragma omp simd
-        for (int j = 0; j < n; ++j) y[i + j] = mask.apply(words[j], x[i + j]) + residual[i + j];
-      } else {
-#pragma omp simd
-        for (int j = 0; j < n; ++j) y[i + j] = mask.apply(words[j], x[i + j]);
-      }
-    });
+    apply_dropout(mask, begin, end - begin, x + begin, residual ? residual + begin : nullptr, y + begin);
   });
 }
 

@@ -32,18 +32,6 @@ HR_INLINE Moments row_moments(const Real* s, int64_t d_model) {
   return {rough_mean + correction, squares / count - correction * correction};
 }
 
-// y = dropout(x) + residual (absent: null) for elements first .. first + n - 1 of the mask.
-HR_INLINE void apply_mask(const DropoutMask& mask, int64_t first, int64_t n, const Real* x,
-                          const Real* residual, Real* y) {
-  mask.for_words(first, n, [&](int64_t offset, int count, const uint32_t* words) {
-#pragma omp simd
-    for (int j = 0; j < count; ++j) {
-      const Real masked = mask.apply(words[j], x[offset + j]);
-      y[offset + j] = residual ? residual[offset + j] + masked : masked;
-    }
-  });
-}
-
 }  // namespace
 
 void layer_norm(Context& ctx, const LayerNormParams& p) {
@@ -57,7 +45,7 @@ void layer_norm(Context& ctx, const LayerNormParams& p) {
       const Real* s = p.x.as<Real>() + first;
       if (p.branch) {
         Real* sum = p.sum.as<Real>() + first;
-        apply_mask(mask, first, d_model, p.branch.as<Real>() + first, s, sum);
+        apply_dropout(mask, first, d_model, p.branch.as<Real>() + first, s, sum);
         s = sum;
       }
       const auto [mean, variance] = row_moments(s, d_model);
@@ -109,7 +97,7 @@ void layer_norm_backward(Context& ctx, const LayerNormBackwardParams& p) {
         d_s[j] = rstd * (d_y[j] * weight[j] - mean_g - x_hat * mean_gx);
         d_x[j] = p.accumulate ? d_x[j] + d_s[j] : d_s[j];
       }
-      if (p.dropout > 0) apply_mask(mask, first, d_model, d_s, nullptr, d_s);
+      if (p.dropout > 0) apply_dropout(mask, first, d_model, d_s, nullptr, d_s);
     }
   });
   add_block_rows(ctx, partial, num_blocks, 2 * d_model, d_model, p.d_weight.as<Real>(), true);

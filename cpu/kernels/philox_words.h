@@ -115,4 +115,25 @@ struct DropoutMask {
   }
 };
 
+// y = dropout(x) + residual (null: none), n elements with a word each. The mask comes by value: its fields
+// would otherwise be read again after each store.
+inline void apply_dropout(DropoutMask mask, const uint32_t* words, int n, const Real* x, const Real* residual,
+                          Real* y) {
+  if (residual) {
+#pragma omp simd
+    for (int i = 0; i < n; ++i) y[i] = mask.apply(words[i], x[i]) + residual[i];
+  } else {
+#pragma omp simd
+    for (int i = 0; i < n; ++i) y[i] = mask.apply(words[i], x[i]);
+  }
+}
+
+// The same for elements first .. first + count - 1 of the mask.
+inline void apply_dropout(const DropoutMask& mask, uint64_t first, int64_t count, const Real* x,
+                          const Real* residual, Real* y) {
+  mask.for_words(first, count, [&](int64_t offset, int n, const uint32_t* words) {
+    apply_dropout(mask, words, n, x + offset, residual ? residual + offset : nullptr, y + offset);
+  });
+}
+
 }  // namespace hr::HR_ISA_NAMESPACE

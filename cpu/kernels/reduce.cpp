@@ -7,47 +7,67 @@
 
 namespace hr::HR_ISA_NAMESPACE {
 
+namespace {
+
+double sum_of(const Real* x, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]);
+  return sum;
+}
+
+double sum_of_squares(const Real* x, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
+double num_non_finite(const Real* x, int64_t n) {
+  int32_t count = 0;
+#pragma omp simd reduction(+ : count)
+  for (int64_t i = 0; i < n; ++i) count += x[i] - x[i] == 0 ? 0 : 1;
+  return count;
+}
+
+// The sum of block_sum(x, n) over the blocks of x.
+double sum_tensor(Context& ctx, const In& x, double (*block_sum)(const Real* x, int64_t n)) {
+  const Real* data = x.as<Real>();
+  return sum_blocks(ctx, x.size(), kTaskElements,
+                    [&](int64_t begin, int64_t end) { return block_sum(data + begin, end - begin); });
+}
+
+// sums[j] = Σ_row x[row, j]
+void sum_rows(const Real* x, int64_t num_rows, int64_t n, Real* sums) {
+  for (int64_t j = 0; j < n; ++j) sums[j] = x[j];
+  for (int64_t row = 1; row < num_rows; ++row) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) sums[j] += x[row * n + j];
+  }
+}
+
+}  // namespace
+
 void reduce_sum(Context& ctx, const ReduceSumParams& p) {
-  const Real* x = p.x.as<Real>();
-  const double sum = sum_blocks(ctx, p.x.size(), kTaskElements, [&](int64_t begin, int64_t end) {
-    double block_sum = 0;
-#pragma omp simd reduction(+ : block_sum)
-    for (int64_t i = begin; i < end; ++i) block_sum += static_cast<double>(x[i]);
-    return block_sum;
-  });
-  *p.out.as<Real>() = Real(p.scale * sum);
+  *p.out.as<Real>() = Real(p.scale * sum_tensor(ctx, p.x, sum_of));
 }
 
 void reduce_rows(Context& ctx, const ReduceRowsParams& p) {
-  const Real* x = p.x.as<Real>();
   const int64_t num_rows = p.x.shape[0], n = p.x.shape[1];
   const int64_t block_rows = rows_per_task(n);
   const int64_t num_blocks = ceil_div(num_rows, block_rows);
   Scratch::Frame frame(ctx.workspace);
   Real* partial = ctx.workspace.take<Real>(static_cast<size_t>(num_blocks * n));
   for_ranges(ctx, num_rows, block_rows, [&](int64_t begin, int64_t end) {
-    Real* sums = partial + begin / block_rows * n;
-    for (int64_t j = 0; j < n; ++j) sums[j] = x[begin * n + j];
-    for (int64_t row = begin + 1; row < end; ++row) {
-      const Real* x_row = x + row * n;
-#pragma omp simd
-      for (int64_t j = 0; j < n; ++j) sums[j] += x_row[j];
-    }
+    sum_rows(p.x.as<Real>() + begin * n, end - begin, n, partial + begin / block_rows * n);
   });
   add_block_rows(ctx, partial, num_blocks, n, n, p.out.as<Real>(), p.accumulate);
 }
 
 void sum_squares(Context& ctx, const SumSquaresParams& p) {
-  const Real* x = p.x.as<Real>();
-  double sum = sum_blocks(ctx, p.x.size(), kTaskElements, [&](int64_t begin, int64_t end) {
-    double block_sum = 0;
-#pragma omp simd reduction(+ : block_sum)
-    for (int64_t i = begin; i < end; ++i) block_sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    return block_sum;
-  });
   Real* out = p.out.as<Real>();
-  if (p.accumulate) sum += static_cast<double>(*out);
-  *out = Real(sum);
+  const double before = p.accumulate ? static_cast<double>(*out) : 0;
+  *out = Real(before + sum_tensor(ctx, p.x, sum_of_squares));
 }
 
 void clip_factor(Context&, const ClipFactorParams& p) {
@@ -58,13 +78,7 @@ void clip_factor(Context&, const ClipFactorParams& p) {
 }
 
 void count_non_finite(Context& ctx, const CountNonFiniteParams& p) {
-  const Real* x = p.x.as<Real>();
-  const double count = sum_blocks(ctx, p.x.size(), kTaskElements, [&](int64_t begin, int64_t end) {
-    int32_t block_count = 0;
-#pragma omp simd reduction(+ : block_count)
-    for (int64_t i = begin; i < end; ++i) block_count += x[i] - x[i] == 0 ? 0 : 1;
-    return static_cast<double>(block_count);
-  });
+  const double count = sum_tensor(ctx, p.x, num_non_finite);
   *p.out.as<int32_t>() = count < INT32_MAX ? static_cast<int32_t>(count) : INT32_MAX;
 }
 
