@@ -7,6 +7,33 @@
 
 namespace hr::HR_ISA_NAMESPACE {
 
+namespace {
+
+constexpr int kSlots = 4;  // rows read at once
+
+// out += rows[0] + rows[1] + ..., added one after the other.
+template <int kCount>
+void add_rows(const Real* const (&rows)[kSlots], int64_t n, Real* out) {
+  const Real *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
+#pragma omp simd
+  for (int64_t j = 0; j < n; ++j) {
+    Real sum = out[j] + r0[j];
+    if constexpr (kCount > 1) sum += r1[j];
+    if constexpr (kCount > 2) sum += r2[j];
+    if constexpr (kCount > 3) sum += r3[j];
+    out[j] = sum;
+  }
+}
+
+void add_rows(const Real* const (&rows)[kSlots], int count, int64_t n, Real* out) {
+  if (count == 1) add_rows<1>(rows, n, out);
+  if (count == 2) add_rows<2>(rows, n, out);
+  if (count == 3) add_rows<3>(rows, n, out);
+  if (count == 4) add_rows<4>(rows, n, out);
+}
+
+}  // namespace
+
 // A stable counting sort in two passes over blocks of pairs: how many of a block go to each expert, then,
 // from the row where each block's share of each expert begins, where every pair goes.
 void dispatch(Context& ctx, const DispatchParams& p) {
@@ -64,12 +91,15 @@ void combine(Context& ctx, const CombineParams& p) {
       if (!p.accumulate) {
         for (int64_t j = 0; j < d_model; ++j) out_row[j] = 0;
       }
+      const Real* routed[kSlots] = {};
+      int count = 0;
       for (int64_t slot = 0; slot < top_k; ++slot) {
         const int32_t row = inverse_permutation[t * top_k + slot];
-        if (row < 0) continue;
-        const Real* routed = rows + row * d_model;
-#pragma omp simd
-        for (int64_t j = 0; j < d_model; ++j) out_row[j] += routed[j];
+        if (row >= 0) routed[count++] = rows + row * d_model;
+        if (count == kSlots || slot + 1 == top_k) {
+          add_rows(routed, count, d_model, out_row);
+          count = 0;
+        }
       }
     }
   });

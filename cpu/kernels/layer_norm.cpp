@@ -32,6 +32,42 @@ HR_INLINE Moments row_moments(const Real* s, int64_t d_model) {
   return {rough_mean + correction, squares / count - correction * correction};
 }
 
+// One row of the backward pass.
+struct BackwardRow {
+  const Real *d_y, *s, *weight;
+  Real mean, rstd;
+  int64_t d_model;
+
+  HR_INLINE Real x_hat(int64_t j) const { return (s[j] - mean) * rstd; }
+  HR_INLINE Real g(int64_t j) const { return d_y[j] * weight[j]; }
+};
+
+struct RowMeans {
+  Real g, gx;  // mean(g), mean(g·x^)
+};
+
+// Rows come by value: their fields would otherwise be read again after each store.
+RowMeans add_weight_gradients(BackwardRow row, Real* d_weight, Real* d_bias) {
+  Real sum_g = 0, sum_gx = 0;
+#pragma omp simd reduction(+ : sum_g, sum_gx)
+  for (int64_t j = 0; j < row.d_model; ++j) {
+    sum_g += row.g(j);
+    sum_gx += row.g(j) * row.x_hat(j);
+    d_weight[j] += row.d_y[j] * row.x_hat(j);
+    d_bias[j] += row.d_y[j];
+  }
+  return {sum_g / Real(row.d_model), sum_gx / Real(row.d_model)};
+}
+
+// d_s, and d_x (+)= d_s.
+void row_gradient(BackwardRow row, RowMeans mean, bool accumulate, Real* d_s, Real* d_x) {
+#pragma omp simd
+  for (int64_t j = 0; j < row.d_model; ++j) {
+    d_s[j] = row.rstd * (row.g(j) - mean.g - row.x_hat(j) * mean.gx);
+    d_x[j] = accumulate ? d_x[j] + d_s[j] : d_s[j];
+  }
+}
+
 }  // namespace
 
 void layer_norm(Context& ctx, const LayerNormParams& p) {
@@ -60,7 +96,6 @@ void layer_norm(Context& ctx, const LayerNormParams& p) {
 }
 
 void layer_norm_backward(Context& ctx, const LayerNormBackwardParams& p) {
-  const Real* weight = p.weight.as<Real>();
   const int64_t num_rows = p.s.shape[0], d_model = p.s.shape[1];
   const int64_t block_rows = rows_per_task(d_model);
   const int64_t num_blocks = ceil_div(num_rows, block_rows);
@@ -73,30 +108,13 @@ void layer_norm_backward(Context& ctx, const LayerNormBackwardParams& p) {
     Real* d_bias = d_weight + d_model;
     for (int64_t j = 0; j < 2 * d_model; ++j) d_weight[j] = 0;
     Real* d_s_row = scratch.take<Real>(static_cast<size_t>(d_model));
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t first = row * d_model;
-      const Real* d_y = p.d_y.as<Real>() + first;
-      const Real* s = p.s.as<Real>() + first;
-      const Real mean = p.mean.as<Real>()[row], rstd = p.rstd.as<Real>()[row];
-      Real sum_g = 0, sum_gx = 0;
-#pragma omp simd reduction(+ : sum_g, sum_gx)
-      for (int64_t j = 0; j < d_model; ++j) {
-        const Real x_hat = (s[j] - mean) * rstd;
-        const Real g = d_y[j] * weight[j];
-        sum_g += g;
-        sum_gx += g * x_hat;
-        d_weight[j] += d_y[j] * x_hat;
-        d_bias[j] += d_y[j];
-      }
-      const Real mean_g = sum_g / Real(d_model), mean_gx = sum_gx / Real(d_model);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = i * d_model;
+      const BackwardRow row{p.d_y.as<Real>() + first, p.s.as<Real>() + first, p.weight.as<Real>(),
+                            p.mean.as<Real>()[i],     p.rstd.as<Real>()[i],   d_model};
+      const RowMeans mean = add_weight_gradients(row, d_weight, d_bias);
       Real* d_s = p.d_branch ? p.d_branch.as<Real>() + first : d_s_row;
-      Real* d_x = p.d_x.as<Real>() + first;
-#pragma omp simd
-      for (int64_t j = 0; j < d_model; ++j) {
-        const Real x_hat = (s[j] - mean) * rstd;
-        d_s[j] = rstd * (d_y[j] * weight[j] - mean_g - x_hat * mean_gx);
-        d_x[j] = p.accumulate ? d_x[j] + d_s[j] : d_s[j];
-      }
+      row_gradient(row, mean, p.accumulate, d_s, p.d_x.as<Real>() + first);
       if (p.dropout > 0) apply_dropout(mask, first, d_model, d_s, nullptr, d_s);
     }
   });
