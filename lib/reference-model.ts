@@ -37,7 +37,9 @@ export function loadReference(module: Module, tensors: ReferenceTensors, { prefi
       throw new CheckpointError(
         prefix + name,
         undefined,
-        tensor ? `has shape [${tensor.shape.join(", ")}], the model's is [${shape.join(", ")}]` : "is not in the file",
+        tensor
+          ? `has shape [${tensor.shape.join(", ")}], the model's is [${shape.join(", ")}]`
+          : "is not in the file",
         "build the module from the file's metadata, or pass another prefix",
       );
     }
@@ -149,7 +151,10 @@ export function referenceMoE(
 }
 
 /** The layer of a file of family d. */
-export function referenceLayer(metadata: ReferenceMetadata, device: Device = openDevice()): TransformerXLLayer {
+export function referenceLayer(
+  metadata: ReferenceMetadata,
+  device: Device = openDevice(),
+): TransformerXLLayer {
   const meta = new Metadata(metadata);
   const init = new Initializer({ device });
   const dropout = new Dropout(0, init.stream("dropout"));
@@ -193,7 +198,12 @@ class Metadata {
     const text = this.entries.get(key);
     const value = text === undefined ? fallback : Number(text);
     if (value === undefined || !Number.isInteger(value)) {
-      throw new ConfigError(key, text, `metadata "${key}" is ${text ?? "missing"}`, "use a file of the right family");
+      throw new ConfigError(
+        key,
+        text,
+        `metadata "${key}" is ${text ?? "missing"}`,
+        "use a file of the right family",
+      );
     }
     // -1 stands for "off" in the reference.
     return Math.max(0, value);

@@ -24,7 +24,10 @@ export interface ReferenceSlot {
 
 /** Our fields and the reference's names, by module. `*` stands for the index in a list. Others keep their names. */
 const names: readonly (readonly [abstract new (...args: never[]) => Module, Record<string, string>])[] = [
-  [TransformerXL, { contentBias: "r_w_bias", positionBias: "r_r_bias", embedding: "word_emb", softmax: "crit" }],
+  [
+    TransformerXL,
+    { contentBias: "r_w_bias", positionBias: "r_r_bias", embedding: "word_emb", softmax: "crit" },
+  ],
   [
     TransformerXLLayer,
     {
@@ -82,7 +85,10 @@ function* slots(module: Module, prefix: string): Generator<ReferenceSlot> {
   const fields = names.find(([type]) => module instanceof type)?.[1] ?? {};
   for (const [field, value] of Object.entries(module) as [string, unknown][]) {
     if (module instanceof TransformerXL && value instanceof Routers) {
-      yield* stackedSlots(value, module.moeLayers.map((layer) => `${prefix}layers.${String(layer)}.pos_ff.gate.`));
+      yield* stackedSlots(
+        value,
+        module.moeLayers.map((layer) => `${prefix}layers.${String(layer)}.pos_ff.gate.`),
+      );
       continue;
     }
     const name = fields[field] ?? (Array.isArray(value) ? `${field}.*` : field);

@@ -38,7 +38,12 @@ function flatRouter({ weight, bias }: Router): Float64Array {
   return flat;
 }
 
-async function compareGradients(golden: Golden, prefix: string, module: Module, x: FloatTensor): Promise<void> {
+async function compareGradients(
+  golden: Golden,
+  prefix: string,
+  module: Module,
+  x: FloatTensor,
+): Promise<void> {
   golden.compare(`${prefix}in.x`, x.leaf!.gradient(), "gradient");
   golden.compareNamed(prefix, await readReference(module, "gradient"), "gradient");
 }
@@ -81,7 +86,11 @@ describe.each(devices)("HyperRouter gate on %s", (device) => {
     });
     golden.compare("out.loss_combine", lossA.loss, "forward");
     golden.compare("out.logits", lossA.logits, "forward");
-    golden.compare("out.combine", combineMatrix(lossA.expertIndices, lossA.expertWeights, numExperts), "forward");
+    golden.compare(
+      "out.combine",
+      combineMatrix(lossA.expertIndices, lossA.expertWeights, numExperts),
+      "forward",
+    );
     golden.compare("out.topk_score", lossA.expertWeights, "forward");
     if (!uniform) {
       golden.compareIntegers("out.topk_idx", lossA.expertIndices.dataSync());

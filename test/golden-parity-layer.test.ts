@@ -31,7 +31,9 @@ describe.each(devices)("Transformer-XL layer on %s", (device) => {
     const dModel = golden.meta("d_model");
 
     // The mask that the layer implies, and the sinusoids that a model would make.
-    const mask = golden.numbers("in.mask").map((blocked, at) => blocked - Number((at % kLen) - Math.floor(at / kLen) > kLen - qLen));
+    const mask = golden
+      .numbers("in.mask")
+      .map((blocked, at) => blocked - Number((at % kLen) - Math.floor(at / kLen) > kLen - qLen));
     expect(mask.every((difference) => difference === 0)).toBe(true);
     const positions = new Positions({ dModel, clampLen: golden.meta("clamp_len") }, golden.device);
     golden.compare("in.r", positions.forward(kLen), "forward");

@@ -45,7 +45,10 @@ describe.each(devices)("mixture of experts on %s", (device) => {
     const combine = combineMatrix(routing.expertIndices, routing.expertWeights, routers.numExperts);
     golden.compare("out.combine", combine, "forward");
     const offsets = routing.expertOffsets.dataSync();
-    golden.compareIntegers("out.expert_count", offsets.subarray(1).map((end, expert) => end - offsets[expert]!));
+    golden.compareIntegers(
+      "out.expert_count",
+      offsets.subarray(1).map((end, expert) => end - offsets[expert]!),
+    );
     if (gate === "hyper-router") {
       const router = routers.forward()[0]!;
       golden.compare("out.gen_weight", router.weight, "forward");

@@ -25,7 +25,11 @@ describe.each(devices)("adaptive softmax and embedding on %s", (device) => {
     golden.compare("out.loss", result.loss, "forward");
     golden.compare("out.mean_nll", result.mean, "forward");
     golden.compare("out.nll_keep_order", nll, "forward");
-    golden.compare("out.nll_cluster_order", inClusterOrder(golden, nll, golden.numbers("in.target")), "forward");
+    golden.compare(
+      "out.nll_cluster_order",
+      inClusterOrder(golden, nll, golden.numbers("in.target")),
+      "forward",
+    );
     golden.compare("grad.in.hidden", hidden.leaf!.gradient(), "gradient");
     golden.compareNamed("grad.crit.", await readReference(softmax, "gradient"), "gradient");
 

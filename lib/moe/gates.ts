@@ -45,7 +45,7 @@ export function gateOf(gate: GateName | Gate): Gate {
   throw new ConfigError(
     "gate",
     gate,
-    `there is no gate "${String(gate)}"`,
+    `there is no gate "${gate}"`,
     meant === undefined ? `use one of ${gateNames.join(", ")}` : `did you mean "${meant}"?`,
   );
 }

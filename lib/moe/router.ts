@@ -31,7 +31,8 @@ export function route(x: FloatTensor, { weight, bias, topK, gate }: Router): Rou
   const kept = routerTopK(x, weight, bias, topK, gate.weighting);
   const routed = dispatch(kept.expertIndices, weight.shape[0] ?? 0);
   const { perToken } = gate.balance;
-  const loss = gate.balance.weight > 0 ? balanceLoss(kept.logits, routed.expertOffsets, topK, perToken) : null;
+  const loss =
+    gate.balance.weight > 0 ? balanceLoss(kept.logits, routed.expertOffsets, topK, perToken) : null;
   return { ...kept, ...routed, balanceLoss: loss };
 }
 

@@ -50,7 +50,8 @@ export class AdaptiveLogSoftmax extends Module {
     const projected = divVal > 1 || dEmbed !== dModel;
     const numTails = cutoffs.length;
     this.weights =
-      embedding?.tables.map((table) => table.weight) ?? tables.map(({ size, width }) => init.normal([size, width]));
+      embedding?.tables.map((table) => table.weight) ??
+      tables.map(({ size, width }) => init.normal([size, width]));
     this.biases = tables.map(({ size }) => init.zeros([size]));
     this.clusterWeight = numTails > 0 ? init.normal([numTails, dEmbed]) : null;
     this.clusterBias = numTails > 0 ? init.zeros([numTails]) : null;

@@ -58,7 +58,7 @@ export class Parameter implements Leaf {
       );
     }
     const array = this.#value.dtype === "f64" ? Float64Array.from(values) : Float32Array.from(values);
-    this.#value.set(array as ArrayOf[FloatDType]);
+    this.#value.set(array);
     this.version += 1;
   }
 

@@ -33,7 +33,16 @@ export class TransformerXLLayer extends Module {
 
   constructor(options: TransformerXLLayerOptions, init = new Initializer()) {
     super();
-    const { dModel, numHeads, dHead, dInner, numExperts, preNorm = false, dropout, attentionDropout } = options;
+    const {
+      dModel,
+      numHeads,
+      dHead,
+      dInner,
+      numExperts,
+      preNorm = false,
+      dropout,
+      attentionDropout,
+    } = options;
     const norm = { d: dModel, preNorm, dropout };
     this.attention = new RelativeAttention({ dModel, numHeads, dHead, dropout: attentionDropout }, init);
     this.attentionNorm = new ResidualNorm(norm, init);

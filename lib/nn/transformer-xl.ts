@@ -72,7 +72,17 @@ export interface TransformerXLOptions {
 }
 
 const optionNames: readonly (keyof TransformerXLOptions)[] = [
-  ...(["vocabSize", "numLayers", "dModel", "numHeads", "dHead", "dInner", "moe", "memLen", "extLen"] as const),
+  ...([
+    "vocabSize",
+    "numLayers",
+    "dModel",
+    "numHeads",
+    "dHead",
+    "dInner",
+    "moe",
+    "memLen",
+    "extLen",
+  ] as const),
   ...(["sameLength", "clampLen", "preNorm", "dropout", "attentionDropout", "dEmbed", "cutoffs"] as const),
   ...(["divVal", "tied", "tieProjections"] as const),
 ];
@@ -209,7 +219,11 @@ export class TransformerXL extends Module {
     ids: IndexTensor,
     targets: IndexTensor,
     memory: Memory | null = null,
-  ): TransformerXLOutput & { loss: FloatTensor<[1]>; nll: FloatTensor<[number]>; auxLoss: FloatTensor<[1]> | null } {
+  ): TransformerXLOutput & {
+    loss: FloatTensor<[1]>;
+    nll: FloatTensor<[number]>;
+    auxLoss: FloatTensor<[1]> | null;
+  } {
     const output = this.forward(ids, memory);
     const [qLen = 0] = ids.shape;
     const [length = 0] = targets.shape;
@@ -246,10 +260,20 @@ function checkOptions(options: TransformerXLOptions): void {
   }
   for (const [key, value] of Object.entries({ memLen, extLen, clampLen })) checkInteger(key, value, 0);
   if (dModel % 2 !== 0) {
-    throw new ConfigError("dModel", dModel, `"dModel" is ${String(dModel)}`, "use an even number: half sines, half cosines");
+    throw new ConfigError(
+      "dModel",
+      dModel,
+      `"dModel" is ${String(dModel)}`,
+      "use an even number: half sines, half cosines",
+    );
   }
   if (options.sameLength === true && memLen === 0) {
-    throw new ConfigError("sameLength", true, `"sameLength" without a memory hides every key`, "set memLen > 0");
+    throw new ConfigError(
+      "sameLength",
+      true,
+      `"sameLength" without a memory hides every key`,
+      "set memLen > 0",
+    );
   }
   if (moe) {
     rejectUnknownKeys(moe, moeOptionNames);

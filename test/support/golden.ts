@@ -80,11 +80,11 @@ export class Golden {
     const want = this.numbers(name);
     const tolerance = tolerances[this.device.float][kind];
     const largest = want.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
-    let worst = got.length === want.length ? 0 : Infinity;
-    want.forEach((value, i) => {
+    const errors = want.map((value, i) => {
       const error = Math.abs(value - (got[i] ?? NaN));
-      if (!(error <= worst)) worst = value === 0 && error > 0 ? Infinity : error;
+      return Number.isNaN(error) || (value === 0 && error > 0) ? Infinity : error;
     });
+    const worst = got.length === want.length ? errors.reduce((a, b) => Math.max(a, b), 0) : Infinity;
     expect({ name, error: worst <= tolerance * largest ? "small" : worst / largest }).toEqual({
       name,
       error: "small",
@@ -119,7 +119,11 @@ export class Golden {
 }
 
 /** Expert weights as a dense `[numTokens, numExperts]` matrix, zero for experts that were not selected. */
-export function combineMatrix(expertIndices: IndexTensor, expertWeights: FloatTensor, numExperts: number): Float64Array {
+export function combineMatrix(
+  expertIndices: IndexTensor,
+  expertWeights: FloatTensor,
+  numExperts: number,
+): Float64Array {
   const [numTokens = 0, topK = 0] = expertIndices.shape;
   const chosen = expertIndices.dataSync();
   const weights = expertWeights.dataSync();
