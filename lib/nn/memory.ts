@@ -32,7 +32,7 @@ export function remember(
   const [first] = parts;
   if (!first) return null;
   // A whole segment is shared, not copied; a part of it would keep the rest alive.
-  return first.size === hidden.size ? first : concatRows(parts);
+  return parts.length === 1 && first.size === hidden.size ? first : concatRows(parts);
 }
 
 /** Rows `begin` to `end` without gradient, if there are any. */

@@ -1,4 +1,3 @@
-import type { ArrayOf, FloatDType } from "../dtype.js";
 import { ShapeError } from "../errors.js";
 import { native } from "../native.js";
 import { empty, type FloatTensor, type Leaf, type Shape } from "../tensor.js";
