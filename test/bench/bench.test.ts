@@ -1,0 +1,86 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+
+import type { Report } from "../../bench/report.js";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+function node(...args: string[]): string {
+  return execFileSync(process.execPath, args, { cwd: root, encoding: "utf8", stdio: "pipe" });
+}
+
+describe("bench --quick", () => {
+  const folder = mkdtempSync(join(tmpdir(), "bench-"));
+  const file = join(folder, "results.json");
+  let output: string;
+  let report: Report;
+
+  beforeAll(() => {
+    node("scripts/build-bench.mjs");
+    output = node("--import", "./scripts/typescript.mjs", "bench/bench.ts", "--quick", "--json", file);
+    report = JSON.parse(readFileSync(file, "utf8")) as Report;
+  }, 180_000);
+
+  afterAll(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  test.each([
+    "grouped_gemm gather+bias+relu k=2",
+    "grouped_gemm_dgrad k=8",
+    "grouped_gemm_wgrad k=8",
+    "gemm nn 512x512x512",
+    "gemm nt 512x512x512",
+    "gemm tn 512x512x512",
+    "combine k=8",
+    "layer_norm with residual",
+    "adam",
+  ])("has %s", (name) => {
+    const results = report.ops.filter((op) => op.name === name);
+    expect(results.map(({ threads }) => threads)).toContain(1);
+    for (const { secondsPerCall, rate, shareOfPeak, samples } of results) {
+      const numbers = [
+        secondsPerCall,
+        rate,
+        shareOfPeak.median,
+        shareOfPeak.best,
+        ...samples.seconds,
+        ...samples.peak,
+      ];
+      for (const number of numbers) expect(number).toBeGreaterThan(0);
+      expect(numbers.every(Number.isFinite)).toBe(true);
+    }
+    expect(output).toContain(name);
+  });
+
+  test("has what training costs", () => {
+    const { tokensPerSecond, javascriptShare, eventLoopDelayMs, samples } = report.training!;
+    for (const number of [tokensPerSecond, javascriptShare, eventLoopDelayMs.p99, ...samples]) {
+      expect(number).toBeGreaterThan(0);
+      expect(number).toBeLessThan(Infinity);
+    }
+    expect(javascriptShare).toBeLessThanOrEqual(1);
+    expect(output).toMatch(/event-loop delay p99 +[\d.]+ ms \(limit 30 ms\)/);
+  });
+
+  test("names the machine and the moment", () => {
+    expect(report.machine).toEqual({
+      cpu: expect.any(String),
+      cores: expect.any(Number),
+      node: process.version,
+      device: expect.stringContaining("thread"),
+    });
+    expect(Date.parse(report.date)).toBeGreaterThan(0);
+  });
+});
+
+test("an unknown pattern is refused with what to do", () => {
+  expect(() =>
+    node("--import", "./scripts/typescript.mjs", "bench/bench.ts", "no-such-op", "--quick"),
+  ).toThrow(/nothing has "no-such-op" in its name/);
+});
