@@ -54,10 +54,18 @@ export function printReport({ machine, ops, training }: Report, terminal: Termin
         "tokens/s",
         `${count(tokensPerSecond)} (${milliseconds(median(samples))} ms a step, +- ${percent(spread(samples))})`,
       ],
-      ["TypeScript + binding", `${percent(javascriptShare)} of a step`],
-      ["event-loop delay p99", `${eventLoopDelayMs.p99.toFixed(1)} ms (limit ${eventLoopDelayLimitMs} ms)`],
+      ["TypeScript + binding", describeShare(javascriptShare)],
+      [
+        "event-loop delay p99",
+        `${eventLoopDelayMs.p99.toFixed(1)} ms (limit ${eventLoopDelayLimitMs} ms), longest ${eventLoopDelayMs.max.toFixed(1)} ms`,
+      ],
     ]);
   }
+}
+
+function describeShare({ cpu, busy }: TrainingResult["javascriptShare"]): string {
+  if (cpu === null) return `at most ${percent(busy)} of a step`;
+  return `${percent(cpu)} of a step in CPU time, ${percent(busy)} with waits for a core`;
 }
 
 function opRow({ name, threads, work, secondsPerCall, rate, shareOfPeak, samples }: OpResult): string[] {

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 
 import { parseConfig } from "../lib/train/config.js";
@@ -6,8 +7,13 @@ import { openRun } from "../lib/train/run.js";
 /** What training the quickstart model costs. */
 export interface TrainingResult {
   tokensPerSecond: number;
-  /** Fraction of the time in which the JavaScript thread was at work: TypeScript, binding, garbage collection. */
-  javascriptShare: number;
+  /** How much of a step the JavaScript thread is at work: TypeScript, binding, garbage collection. */
+  javascriptShare: {
+    /** Its CPU time; null where the system does not tell (only Linux does). */
+    cpu: number | null;
+    /** The event loop's utilisation: all time but that spent waiting for events. Includes waiting for a core. */
+    busy: number;
+  };
   /** 99th percentile and maximum of the time between two ticks of a 1 ms timer. */
   eventLoopDelayMs: { p99: number; max: number };
   /** Seconds of each step. */
@@ -20,9 +26,6 @@ export const eventLoopDelayLimitMs = 30;
 /**
  * Trains the quickstart for `steps` updates after two to warm up. Its schedules are squeezed into them, so that the
  * number of experts per token passes through the same values as in a whole run.
- *
- * The share of JavaScript is the event loop's utilisation: time not spent waiting for events. It is an upper bound:
- * where the compute threads occupy every core, it includes waiting for one.
  */
 export async function measureTraining(steps: number): Promise<TrainingResult> {
   const warmUp = 2;
@@ -31,25 +34,41 @@ export async function measureTraining(steps: number): Promise<TrainingResult> {
   try {
     const samples: number[] = [];
     let tokens = 0;
-    let start = performance.eventLoopUtilization();
+    let start = javascriptTime();
     for await (const event of run.trainer.steps({ steps: warmUp + steps })) {
       if (event.step > warmUp) {
         samples.push(event.seconds);
         tokens += event.tokens;
       } else if (event.step === warmUp) {
-        start = performance.eventLoopUtilization();
+        start = javascriptTime();
         delay.enable();
       }
     }
-    const { utilization } = performance.eventLoopUtilization(start);
+    const end = javascriptTime();
     delay.disable();
+    const seconds = samples.reduce((sum, sample) => sum + sample, 0);
     return {
-      tokensPerSecond: tokens / samples.reduce((sum, seconds) => sum + seconds, 0),
-      javascriptShare: utilization,
+      tokensPerSecond: tokens / seconds,
+      javascriptShare: {
+        cpu: end.cpuSeconds === null ? null : (end.cpuSeconds - (start.cpuSeconds ?? 0)) / seconds,
+        busy: performance.eventLoopUtilization(end.loop, start.loop).utilization,
+      },
       eventLoopDelayMs: { p99: delay.percentile(99) / 1e6, max: delay.max / 1e6 },
       samples,
     };
   } finally {
     await run.close();
+  }
+}
+
+function javascriptTime() {
+  return { loop: performance.eventLoopUtilization(), cpuSeconds: mainThreadCpuSeconds() };
+}
+
+function mainThreadCpuSeconds(): number | null {
+  try {
+    return Number(readFileSync("/proc/self/schedstat", "utf8").split(" ")[0]) / 1e9;
+  } catch {
+    return null;
   }
 }

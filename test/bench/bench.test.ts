@@ -60,11 +60,14 @@ describe("bench --quick", () => {
 
   test("has what training costs", () => {
     const { tokensPerSecond, javascriptShare, eventLoopDelayMs, samples } = report.training!;
-    for (const number of [tokensPerSecond, javascriptShare, eventLoopDelayMs.p99, ...samples]) {
+    for (const number of [tokensPerSecond, javascriptShare.busy, eventLoopDelayMs.p99, ...samples]) {
       expect(number).toBeGreaterThan(0);
       expect(number).toBeLessThan(Infinity);
     }
-    expect(javascriptShare).toBeLessThanOrEqual(1);
+    for (const share of [javascriptShare.busy, javascriptShare.cpu ?? 0]) {
+      expect(share).toBeGreaterThanOrEqual(0);
+      expect(share).toBeLessThanOrEqual(1);
+    }
     expect(output).toMatch(/event-loop delay p99 +[\d.]+ ms \(limit 30 ms\)/);
   });
 
