@@ -64,13 +64,21 @@ struct Geometry {
 // The transpose [d_head, rows] of a head's slice, in panels.
 struct Panels {
   float* data;
+  Block staged;  // [kPanel, d_head]
   int64_t d_head;
 
   Panels(const Geometry& g, Scratch& scratch)
-      : data(scratch.take<float>(g.padded_keys * g.d_head)), d_head(g.d_head) {}
+      : data(scratch.take<float>(g.padded_keys * g.d_head)),
+        staged(g.take_rows(scratch, kPanel)),
+        d_head(g.d_head) {}
 
+  // The slice's rows lie pages apart, so a panel of them is brought together before it is transposed.
   void pack(const float* slice, int64_t stride, int64_t rows) {
-    packed::pack<kPanel>({slice, stride, false}, 0, rows, 0, d_head, data);
+    for (int64_t first = 0; first < rows; first += kPanel) {
+      const int64_t count = min(kPanel, rows - first);
+      pack_rows(slice + first * stride, stride, count, d_head, staged);
+      packed::pack<kPanel>({staged.data, staged.stride, false}, 0, count, 0, d_head, data + first * d_head);
+    }
   }
   RightBlock from(int64_t row) const { return {data + row * d_head, kPanel, kPanel * d_head}; }
 };
@@ -152,9 +160,7 @@ class KeepFactors {
  public:
   template <typename Params>
   KeepFactors(const Params& p, const Geometry& g, Scratch& scratch)
-      : mask_(p.dropout, p.seed, p.call),
-        active_(p.dropout > 0),
-        factors_(scratch.take<float>(g.k_len)) {
+      : mask_(p.dropout, p.seed, p.call), active_(p.dropout > 0), factors_(scratch.take<float>(g.k_len)) {
     for (int64_t j = 0; j < g.k_len; ++j) factors_[j] = 1;
   }
 

@@ -87,8 +87,7 @@ void multiply_block(int64_t rows, int64_t columns, int64_t inner, LeftBlock a, R
                                               accumulate);
   }
   for (; column < columns; column += Vec::kLanes, panel += Vec::kLanes) {
-    multiply_panel<kTransposeA, 1>(rows, inner, a, panel, b.stride, {c.data + column, c.stride},
-                                   accumulate);
+    multiply_panel<kTransposeA, 1>(rows, inner, a, panel, b.stride, {c.data + column, c.stride}, accumulate);
   }
 }
 
@@ -108,6 +107,8 @@ inline void pack_rows(const float* from, int64_t from_stride, int64_t rows, int6
                       const float* bias = nullptr, float scale = 1) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* source = from + r * from_stride;
+    const float* later = from + min(r + 6, rows - 1) * from_stride;
+    for (int64_t k = 0; k < columns; k += 16) __builtin_prefetch(later + k);
     float* target = to.row(r);
     for (int64_t k = 0; k < columns; ++k) target[k] = scale * (source[k] + (bias ? bias[k] : 0.0f));
     for (int64_t k = columns; k < to.stride; ++k) target[k] = 0;

@@ -163,7 +163,7 @@ static_assert(kTokens % kPanel == 0);
 
 struct Tail {
   int64_t size, width, padded_width;
-  int64_t num_tokens;    // of this cluster
+  int64_t num_tokens;     // of this cluster
   const int32_t* tokens;  // their rows, in order
   const int32_t* targets;
   const float *h, *weight, *bias;
@@ -196,8 +196,8 @@ struct Tail {
 struct TokenBlock {
   int64_t count;
   const int32_t* rows;
-  Block h;        // [kTokens, padded_width]
-  float* panels;  // its transpose: [kTokens / kPanel][width][kPanel]
+  Block h;                   // [kTokens, padded_width]
+  float* panels;             // its transpose: [kTokens / kPanel][width][kPanel]
   int64_t columns[kTokens];  // target - first_id; -1 in unused lanes
 
   TokenBlock(const Tail& tail, Scratch& scratch)

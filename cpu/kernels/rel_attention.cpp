@@ -201,7 +201,8 @@ class Forward {
     const int64_t score_row = g_.score_row(row.i, b, h_);
     float* weights = scores_.by_key.row(r) + row.key_at;
     float largest;
-    const float sum = exponentials(weights, scores_.by_position.row(r) + row.position_at, row.count, &largest);
+    const float sum =
+        exponentials(weights, scores_.by_position.row(r) + row.position_at, row.count, &largest);
     p_.lse.as<float>()[score_row] = largest + __builtin_logf(sum);
     if (keep_.active()) {
       const float* keep = keep_.row(score_row * g_.k_len + row.first_key, row.count);
@@ -235,7 +236,7 @@ HR_NOINLINE void score_gradients(float* scores, float* positions, float* d_weigh
 
 // Sums over the batch elements of one task: gradients of a head's positions and biases.
 struct SharedGradients {
-  Block d_p;          // [k_len, padded_head]
+  Block d_p;         // [k_len, padded_head]
   float *d_u, *d_v;  // [padded_head]
 
   static int64_t size(const Geometry& g) { return (g.k_len + 2) * g.padded_head; }
@@ -290,14 +291,15 @@ class Backward {
     for (int64_t r = 0; r < w.rows; ++r) differentiate(b, w, r);
     const Block &d_by_key = scores_.by_key, &d_by_position = scores_.by_position;
     multiply_block<false>(w.rows, g_.padded_head, w.keys, d_by_key, keys_.from(w.j0), d_with_u_, false);
-    multiply_block<false>(w.rows, g_.padded_head, w.positions, d_by_position, positions_.from(w.c0), d_with_v_,
-                          false);
+    multiply_block<false>(w.rows, g_.padded_head, w.positions, d_by_position, positions_.from(w.c0),
+                          d_with_v_, false);
     multiply_block<true>(w.keys, g_.padded_head, w.rows, d_by_key, scores_.with_u, d_keys_.from(w.j0), true);
     multiply_block<true>(w.keys, g_.padded_head, w.rows, d_weights_, d_out_, d_values_.from(w.j0), true);
     multiply_block<true>(w.positions, g_.padded_head, w.rows, d_by_position, scores_.with_v,
                          shared_.d_p.from(w.c0), true);
     for (int64_t r = 0; r < w.rows; ++r) {
       float* d_q = p_.d_q.as<float>() + g_.query(w.i0 + r, b, h_);
+#pragma omp simd
       for (int64_t k = 0; k < g_.d_head; ++k) {
         const float by_u = d_with_u_.row(r)[k] * g_.scale, by_v = d_with_v_.row(r)[k] * g_.scale;
         d_q[k] = by_u + by_v;
