@@ -62,10 +62,16 @@ void store_tile(const packed::Tile& tile, const GemmParams& p) {
 }  // namespace
 
 void gemm(Context& ctx, const GemmParams& p) {
-  const packed::Product product{{p.a.as<float>(), p.a.shape[1], p.transpose_a},
-                                {p.b.as<float>(), p.b.shape[1], !p.transpose_b},
-                                p.a.shape[p.transpose_a ? 0 : 1]};
-  const packed::Grid grid(p.c.shape[0], p.c.shape[1]);
+  const int64_t m = p.c.shape[0], n = p.c.shape[1], k = p.a.shape[p.transpose_a ? 0 : 1];
+  packed::Product product{{p.a.as<float>(), p.a.shape[1], p.transpose_a},
+                          {p.b.as<float>(), p.b.shape[1], !p.transpose_b},
+                          k,
+                          {n, p.c.as<float>()}};
+  const packed::BlockLimit limit = packed::choose_limit(
+      packed::kEnoughBlocks, [&](packed::BlockLimit l) { return packed::Grid(m, n, l).num_blocks(); });
+  const packed::Grid grid(m, n, limit);
+  if (grid.rows.count > 1)
+    product.packed_b = packed::pack_ahead(ctx, 1, n, k, [&](int64_t) { return product.b; });
   ctx.pool.run(grid.num_blocks(), [&](int64_t task, Scratch& scratch) {
     packed::multiply_block(product, grid.block(task), scratch,
                            [&](const packed::Tile& tile) { store_tile(tile, p); });

@@ -155,6 +155,8 @@ void grouped_gemm_wgrad(Context&, const GroupedGemmWgradParams& p) {
 namespace {
 
 using packed::Block;
+using packed::BlockLimit;
+using packed::Grid;
 using packed::Operand;
 using packed::Product;
 using packed::Tile;
@@ -166,47 +168,42 @@ const int32_t* tokens_of_rows(Context& ctx, const Segments& segments, int32_t to
   return tokens;
 }
 
-// Blocks of a [num_routed, num_columns] result, none of which crosses a segment.
-class SegmentGrid {
+// A block of one expert's result.
+struct ExpertBlock {
+  int64_t expert;
+  Block block;
+};
+
+// The blocks of all experts' results, one task each.
+class ExpertBlocks {
  public:
-  SegmentGrid(Context& ctx, const Segments& segments, int64_t num_columns)
-      : columns_(num_columns, packed::kBlockColumns, packed::kTileColumns) {
-    for (int64_t e = 0; e < segments.num_experts; ++e) num_strips_ += cut(segments, e).count;
-    strips_ = ctx.workspace.take<Strip>(num_strips_);
-    Strip* strip = strips_;
-    for (int64_t e = 0; e < segments.num_experts; ++e) {
-      const packed::Cut rows = cut(segments, e);
-      for (int64_t i = 0; i < rows.count; ++i) {
-        *strip++ = {e, segments.first(e) + rows.first(i), rows.length(i)};
+  // grid_of(expert) cuts the result of one expert; first_row(expert) is added to the rows.
+  template <typename GridOf, typename FirstRow>
+  ExpertBlocks(Context& ctx, int64_t num_experts, GridOf&& grid_of, FirstRow&& first_row) {
+    for (int64_t e = 0; e < num_experts; ++e) count_ += grid_of(e).num_blocks();
+    blocks_ = ctx.workspace.take<ExpertBlock>(count_);
+    ExpertBlock* next = blocks_;
+    for (int64_t e = 0; e < num_experts; ++e) {
+      const Grid grid = grid_of(e);
+      for (int64_t i = 0; i < grid.num_blocks(); ++i) {
+        *next = {e, grid.block(i)};
+        next->block.row += first_row(e);
+        ++next;
       }
     }
   }
 
-  int64_t num_column_blocks() const { return columns_.count; }
-
-  // Calls fn(expert, block, column_block, scratch) for every block, in parallel.
+  // Calls fn(expert, block, scratch) for every block, in parallel.
   template <typename Fn>
   void run(Context& ctx, Fn&& fn) const {
-    ctx.pool.run(num_strips_ * columns_.count, [&](int64_t task, Scratch& scratch) {
-      const Strip& strip = strips_[task / columns_.count];
-      const int64_t column = task % columns_.count;
-      fn(strip.expert, Block{strip.row, strip.rows, columns_.first(column), columns_.length(column)}, column,
-         scratch);
+    ctx.pool.run(count_, [&](int64_t task, Scratch& scratch) {
+      fn(blocks_[task].expert, blocks_[task].block, scratch);
     });
   }
 
  private:
-  struct Strip {
-    int64_t expert, row, rows;
-  };
-
-  static packed::Cut cut(const Segments& segments, int64_t expert) {
-    return {segments.length(expert), packed::kBlockRows, packed::kTileRows};
-  }
-
-  packed::Cut columns_;
-  int64_t num_strips_ = 0;
-  Strip* strips_;
+  ExpertBlock* blocks_;
+  int64_t count_ = 0;
 };
 
 // x = dropout(x) on a block of a [num_routed, width] tensor, while it is in cache.
@@ -248,9 +245,9 @@ void store_tile(const Tile& tile, int64_t expert, const Segments& segments, cons
   });
 }
 
-// d_z = s · d_h · act'(z) / (1 - p), and the products d_h · h, added up in one sum per column of the tile.
+// d_z = s · d_h · act'(z) / (1 - p), and dots[row of the tile] += Σ d_h · h.
 void store_gradient_tile(const Tile& tile, const Segments& segments, const GroupedGemmDgradParams& p,
-                         float keep_scale, float* products) {
+                         float keep_scale, float* dots) {
   const int64_t ffn = p.hidden.shape[1];
   const bool from_hidden = p.activation == Activation::relu && !p.pre_activation;
   visit_activation(p.activation, [&](auto act) {
@@ -260,9 +257,10 @@ void store_gradient_tile(const Tile& tile, const Segments& segments, const Group
       const float* d_h = tile[r];
       const float* h = p.hidden.as<float>() + first;
       float* d_z = p.d_hidden.as<float>() + first;
-      float* product = products + r * packed::kTileColumns;
-#pragma omp simd
-      for (int j = 0; j < columns; ++j) product[j] = mul_add(d_h[j], h[j], product[j]);
+      float dot = 0;
+#pragma omp simd reduction(+ : dot)
+      for (int j = 0; j < columns; ++j) dot += d_h[j] * h[j];
+      dots[r] += dot;
       if (from_hidden) {
         const float scale = s * keep_scale;
 #pragma omp simd
@@ -279,17 +277,48 @@ void store_gradient_tile(const Tile& tile, const Segments& segments, const Group
   });
 }
 
+BlockLimit choose_row_limit(const Segments& segments, int64_t num_columns) {
+  return packed::choose_limit(packed::kEnoughBlocks, [&](BlockLimit limit) {
+    int64_t count = 0;
+    for (int64_t e = 0; e < segments.num_experts; ++e) {
+      count += Grid(segments.length(e), num_columns, limit).num_blocks();
+    }
+    return count;
+  });
+}
+
+// [num_routed, num_columns] in blocks none of which crosses a segment.
+ExpertBlocks cut_rows(Context& ctx, const Segments& segments, int64_t num_columns, BlockLimit limit) {
+  return {ctx, segments.num_experts, [&](int64_t e) { return Grid(segments.length(e), num_columns, limit); },
+          [&](int64_t e) { return segments.first(e); }};
+}
+
+// Packs all experts' B when some are used by several blocks.
+template <typename OperandOf>
+const float* pack_shared(Context& ctx, const Segments& segments, int64_t num_columns, int64_t k,
+                         BlockLimit limit, OperandOf&& operand_of) {
+  bool shared = false;
+  for (int64_t e = 0; e < segments.num_experts; ++e) shared |= segments.length(e) > limit.rows;
+  if (!shared) return nullptr;
+  return packed::pack_ahead(ctx, segments.num_experts, num_columns, k, operand_of);
+}
+
 }  // namespace
 
 void grouped_gemm(Context& ctx, const GroupedGemmParams& p) {
   const Segments segments("grouped_gemm", p);
   const int64_t n = p.out.shape[1], k = p.a.shape[1];
   const Operand a{p.a.as<float>(), k, false, p.gather ? tokens_of_rows(ctx, segments, p.top_k) : nullptr};
+  const auto weight = [&](int64_t e) {
+    return Operand{p.weight.as<float>() + e * n * k, p.weight.shape[2], p.transpose_weight};
+  };
+  const BlockLimit limit = choose_row_limit(segments, n);
+  const float* packed_weight = pack_shared(ctx, segments, n, k, limit, weight);
   const DropoutMask mask(p.dropout, p.seed, p.call);
-  const SegmentGrid grid(ctx, segments, n);
-  grid.run(ctx, [&](int64_t expert, const Block& block, int64_t, Scratch& scratch) {
-    const Operand weight{p.weight.as<float>() + expert * n * k, p.weight.shape[2], p.transpose_weight};
-    packed::multiply_block({a, weight, k}, block, scratch,
+  cut_rows(ctx, segments, n, limit).run(ctx, [&](int64_t expert, const Block& block, Scratch& scratch) {
+    Product product{a, weight(expert), k, {n, p.out.as<float>(), p.pre_activation.as<float>()}};
+    if (packed_weight) product.packed_b = packed_weight + expert * packed::packed_size(n, k);
+    packed::multiply_block(product, block, scratch,
                            [&](const Tile& tile) { store_tile(tile, expert, segments, p); });
     if (p.dropout > 0) drop_block(mask, segments, block, n, p.out.as<float>());
   });
@@ -301,28 +330,29 @@ void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
   const Operand d_out{p.d_out.as<float>(), d_model, false, tokens_of_rows(ctx, segments, p.top_k)};
   const DropoutMask mask(p.dropout, p.seed, p.call);
   const bool from_hidden = p.activation == Activation::relu && !p.pre_activation;
-  const SegmentGrid grid(ctx, segments, ffn);
-  float* bias_dots = ctx.workspace.take<float>(num_rows);  // ⟨d_out[token], b2⟩
-  float* hidden_dots = ctx.workspace.take<float>(grid.num_column_blocks() * num_rows);  // parts of Σ d_h · h
-  grid.run(ctx, [&](int64_t expert, const Block& block, int64_t column_block, Scratch& scratch) {
-    Product product{d_out, {p.weight.as<float>() + expert * d_model * ffn, ffn, true}, d_model};
-    if (p.bias && column_block == 0) {
+  const auto weight = [&](int64_t e) { return Operand{p.weight.as<float>() + e * d_model * ffn, ffn, true}; };
+  const BlockLimit limit = choose_row_limit(segments, ffn);
+  const float* packed_weight = pack_shared(ctx, segments, ffn, d_model, limit, weight);
+  const int64_t column_blocks = Grid(1, ffn, limit).columns.count,
+                column_size = Grid(1, ffn, limit).columns.size;
+  float* bias_dots = ctx.workspace.take<float>(num_rows);                    // ⟨d_out[token], b2⟩
+  float* hidden_dots = ctx.workspace.take<float>(column_blocks * num_rows);  // parts of Σ d_h · h
+  cut_rows(ctx, segments, ffn, limit).run(ctx, [&](int64_t expert, const Block& block, Scratch& scratch) {
+    Product product{d_out,
+                    weight(expert),
+                    d_model,
+                    {ffn, p.hidden.as<float>(), p.d_hidden.as<float>(), p.pre_activation.as<float>()}};
+    if (packed_weight) product.packed_b = packed_weight + expert * packed::packed_size(ffn, d_model);
+    if (p.bias && block.column == 0) {
       product.vector = p.bias.as<float>() + expert * d_model;
       product.vector_sums = bias_dots + block.row;
     }
-    const int64_t lanes = packed::kTileColumns;
-    float* products = scratch.take<float>(block.rows * lanes);
-    memset(products, 0, block.rows * lanes * sizeof(float));
+    float* dots = hidden_dots + block.column / column_size * num_rows + block.row;
+    memset(dots, 0, block.rows * sizeof(float));
     packed::multiply_block(product, block, scratch, [&](const Tile& tile) {
-      store_gradient_tile(tile, segments, p, mask.scale, products + (tile.row - block.row) * lanes);
+      store_gradient_tile(tile, segments, p, mask.scale, dots + tile.row - block.row);
     });
     if (p.dropout > 0 && !from_hidden) drop_block(mask, segments, block, ffn, p.d_hidden.as<float>());
-    for (int64_t r = 0; r < block.rows; ++r) {
-      float sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t lane = 0; lane < lanes; ++lane) sum += products[r * lanes + lane];
-      hidden_dots[column_block * num_rows + block.row + r] = sum;
-    }
   });
 
   float* d_row_scale = p.d_row_scale.as<float>();
@@ -330,7 +360,7 @@ void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
   for (int64_t row = 0; row < num_rows; ++row) {
     const int64_t f = segments.permutation[row];
     float dot = 0;
-    for (int64_t part = 0; part < grid.num_column_blocks(); ++part) dot += hidden_dots[part * num_rows + row];
+    for (int64_t part = 0; part < column_blocks; ++part) dot += hidden_dots[part * num_rows + row];
     const float s = p.row_scale.as<float>()[f];
     d_row_scale[f] = (s != 0 ? dot / s : 0.0f) + (p.bias ? bias_dots[row] : 0.0f);
   }
@@ -346,18 +376,24 @@ void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
   for (int64_t row = 0; row < segments.num_rows(); ++row) {
     scales[row] = p.row_scale ? p.row_scale.as<float>()[segments.permutation[row]] : 1.0f;
   }
-  const packed::Grid grid(m, n);
-  ctx.pool.run(segments.num_experts * grid.num_blocks(), [&](int64_t task, Scratch& scratch) {
-    const int64_t expert = task / grid.num_blocks(), first = segments.first(expert);
-    const Block block = grid.block(task % grid.num_blocks());
-    Product product{a.skip_rows(first), b.skip_rows(first), segments.length(expert)};
+  // An expert's share of the blocks is its share of the rows.
+  const auto grid_of = [&](int64_t e) {
+    const int64_t all = segments.num_rows() > 0 ? segments.num_rows() : 1;
+    return Grid(m, n,
+                packed::choose_limit(packed::kEnoughBlocks * segments.length(e) / all,
+                                     [&](BlockLimit limit) { return Grid(m, n, limit).num_blocks(); }));
+  };
+  const ExpertBlocks blocks(ctx, segments.num_experts, grid_of, [](int64_t) { return 0; });
+  blocks.run(ctx, [&](int64_t expert, const Block& block, Scratch& scratch) {
+    const int64_t first = segments.first(expert);
+    float* d_weight = p.d_weight.as<float>() + expert * m * n;
+    Product product{a.skip_rows(first), b.skip_rows(first), segments.length(expert), {n, d_weight}};
     if (product.k == 0 && p.accumulate) return;
     const bool with_bias = p.d_bias && block.column == 0;
     if (with_bias) {
       product.vector = scales + first;
       product.vector_sums = scratch.take<float>(block.rows);
     }
-    float* d_weight = p.d_weight.as<float>() + expert * m * n;
     packed::multiply_block(product, block, scratch, [&](const Tile& tile) {
       tile.for_rows([&](int r, int columns) {
         float* out = d_weight + (tile.row + r) * n + tile.column;

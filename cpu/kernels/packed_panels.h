@@ -45,19 +45,23 @@ HR_INLINE void transpose_4x4(const float* const from[4], float* to, int64_t to_s
 #endif
 }
 
-// One panel from rows that run along the index's own k: a transposition.
+inline constexpr int64_t kLine = 16;  // numbers in a cache line
+
+// One panel from rows that run along k: a transposition. Each line read is used up before the next.
 template <int kWidth>
 HR_INLINE void pack_rows(const Operand& operand, int64_t first, int64_t count, int64_t first_k, int64_t num_k,
                          float* panel) {
   const float* source[kWidth];  // missing rows repeat the last one; nobody reads their sums
   for (int i = 0; i < kWidth; ++i) source[i] = operand.row(first + min(i, count - 1)) + first_k;
   int64_t k = 0;
-  for (; k + 4 <= num_k; k += 4) {
+  for (; k + kLine <= num_k; k += kLine) {
     for (int i = 0; i < kWidth; i += 4) {
       const int group = i + 4 <= kWidth ? i : kWidth - 4;  // the last group may overlap the one before
-      const float* const from[4] = {source[group] + k, source[group + 1] + k, source[group + 2] + k,
-                                    source[group + 3] + k};
-      transpose_4x4(from, panel + k * kWidth + group, kWidth);
+      for (int64_t l = k; l < k + kLine; l += 4) {
+        const float* const from[4] = {source[group] + l, source[group + 1] + l, source[group + 2] + l,
+                                      source[group + 3] + l};
+        transpose_4x4(from, panel + l * kWidth + group, kWidth);
+      }
     }
   }
   for (; k < num_k; ++k) {
@@ -65,19 +69,23 @@ HR_INLINE void pack_rows(const Operand& operand, int64_t first, int64_t count, i
   }
 }
 
-// Panels from rows of one k each: pieces of a row are copied.
+// Panels from rows of one k each: pieces of a few rows at a time are copied.
 template <int kWidth>
 HR_INLINE void pack_columns(const Operand& operand, int64_t first, int64_t count, int64_t first_k,
                             int64_t num_k, float* panels) {
-  for (int64_t k = 0; k < num_k; ++k) {
-    const float* source = operand.row(first_k + k) + first;
+  constexpr int64_t kRowsAtOnce = 8;
+  for (int64_t k = 0; k < num_k; k += kRowsAtOnce) {
+    const int64_t rows = min(kRowsAtOnce, num_k - k);
+    const float* source[kRowsAtOnce];
+    for (int64_t r = 0; r < rows; ++r) source[r] = operand.row(first_k + k + r) + first;
     float* panel = panels + k * kWidth;
     int64_t i = 0;
     for (; i + kWidth <= count; i += kWidth, panel += num_k * kWidth) {
-      memcpy(panel, source + i, kWidth * sizeof(float));
+      for (int64_t r = 0; r < rows; ++r) memcpy(panel + r * kWidth, source[r] + i, kWidth * sizeof(float));
     }
-    if (i == count) continue;
-    for (int64_t j = 0; j < kWidth; ++j) panel[j] = i + j < count ? source[i + j] : 0.0f;
+    for (int64_t r = 0; i < count && r < rows; ++r) {
+      for (int64_t j = 0; j < kWidth; ++j) panel[r * kWidth + j] = i + j < count ? source[r][i + j] : 0.0f;
+    }
   }
 }
 

@@ -21,27 +21,53 @@ inline constexpr int kTileVectors = 2;
 inline constexpr int kTileColumns = kTileVectors * Vec::kLanes;
 inline constexpr int kTileSize = kTileRows * kTileColumns;
 inline constexpr int64_t kPieceK = 256;
-// The largest block.
-inline constexpr int64_t kBlockRows = 252 / kTileRows * kTileRows;
-inline constexpr int64_t kBlockColumns = 512;
+
+// Up to four matrices of C's shape that the caller reads or writes when a tile is finished. The kernel
+// fetches their lines while it computes the tile: a burst of misses afterwards would cost a tenth of the
+// time.
+struct Touched {
+  static constexpr int kCount = 4;
+  const float* data[kCount];
+  int64_t stride;
+
+  Touched(int64_t stride_, const float* first, const float* second = nullptr, const float* third = nullptr)
+      : data{first, second ? second : first, third ? third : first, second ? second : first},
+        stride(stride_) {}
+  Touched at(int64_t row, int64_t column) const {
+    Touched tile = *this;
+    for (const float*& start : tile.data) start += row * stride + column;
+    return tile;
+  }
+  // One line of the tile per step: row after row, then the next line of the rows, then the next matrix.
+  HR_INLINE void prefetch(int64_t step) const {
+    constexpr int kLines = (kTileColumns + kLine - 1) / kLine;
+    const float* start = data[step / (16 * kLines) % kCount];
+    __builtin_prefetch(start + step % 16 * stride + step / 16 % kLines * kLine, 1);
+  }
+};
 
 // sums[kRows, kTileColumns] = a · b, or += when resuming after an earlier piece of k.
 template <int kRows>
-HR_NOINLINE void multiply_panels(const float* a, const float* b, int64_t num_k, bool resume, float* sums) {
+HR_NOINLINE void multiply_panels(const float* a, const float* b, int64_t num_k, bool resume, float* sums,
+                                 const Touched& touched) {
   Vec sum[kRows][kTileVectors];
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kTileVectors; ++v) {
       sum[r][v] = resume ? Vec::load(sums + r * kTileColumns + v * Vec::kLanes) : Vec::broadcast(0);
     }
   }
   for (int64_t k = 0; k < num_k; ++k, a += kTileRows, b += kTileColumns) {
+    touched.prefetch(k);
     Vec right[kTileVectors];
     for (int v = 0; v < kTileVectors; ++v) right[v] = Vec::load(b + v * Vec::kLanes);
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const Vec left = Vec::broadcast(a[r]);
       for (int v = 0; v < kTileVectors; ++v) sum[r][v] = mul_add(left, right[v], sum[r][v]);
     }
   }
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kTileVectors; ++v) sum[r][v].store(sums + r * kTileColumns + v * Vec::kLanes);
   }
@@ -50,11 +76,11 @@ HR_NOINLINE void multiply_panels(const float* a, const float* b, int64_t num_k, 
 // The kernel for `rows` rows, so that the last rows of a segment cost no more than they must.
 template <int kRows = kTileRows>
 HR_INLINE void multiply_tile(int rows, const float* a, const float* b, int64_t num_k, bool resume,
-                             float* sums) {
+                             float* sums, const Touched& touched) {
   if constexpr (kRows > 1) {
-    if (rows < kRows) return multiply_tile<kRows - 1>(rows, a, b, num_k, resume, sums);
+    if (rows < kRows) return multiply_tile<kRows - 1>(rows, a, b, num_k, resume, sums, touched);
   }
-  multiply_panels<kRows>(a, b, num_k, resume, sums);
+  multiply_panels<kRows>(a, b, num_k, resume, sums, touched);
 }
 
 // sums[r] (+)= Σ_k a[r, k] · vector[k] for the rows of one panel of A.
@@ -72,6 +98,8 @@ struct Product {
   Operand a;  // indices: rows of C
   Operand b;  // indices: columns of C
   int64_t k;
+  Touched touched;
+  const float* packed_b = nullptr;  // b from pack_ahead; null: each block packs what it needs
   // With a vector v of k numbers, A · v comes along, for the rows of the block.
   const float* vector = nullptr;
   float* vector_sums = nullptr;
@@ -102,16 +130,16 @@ struct Tile {
   }
 };
 
-// Computes one block of C and calls finish(tile) for each of its tiles; the tiles of a row come in column
-// order.
+// Computes one block of C and calls finish(tile) for each of its tiles, row panel after row panel, columns in
+// order. Blocks start at multiples of the tile.
 template <typename Finish>
 void multiply_block(const Product& product, const Block& block, Scratch& scratch, const Finish& finish) {
   const int64_t row_panels = ceil_div(block.rows, kTileRows);
   const int64_t column_panels = ceil_div(block.columns, kTileColumns);
   const int64_t pieces = product.k > kPieceK ? ceil_div(product.k, kPieceK) : 1;
   const int64_t most_k = min(product.k, kPieceK);
-  float* a = scratch.take<float>(row_panels * kTileRows * most_k);
-  float* b = scratch.take<float>(kTileColumns * most_k);
+  float* a = scratch.take<float>(kTileRows * most_k);
+  float* own_b = product.packed_b ? nullptr : scratch.take<float>(column_panels * kTileColumns * most_k);
   // Unfinished sums wait here for the next piece of k; with a single piece one slot serves all tiles.
   const int64_t slots = pieces > 1 ? row_panels * column_panels : 1;
   float* sums = scratch.take<float>(slots * kTileSize);
@@ -119,28 +147,44 @@ void multiply_block(const Product& product, const Block& block, Scratch& scratch
   for (int64_t piece = 0; piece < pieces; ++piece) {
     const int64_t first_k = piece * kPieceK, num_k = min(kPieceK, product.k - first_k);
     const bool resume = piece > 0, last = piece == pieces - 1;
-    pack<kTileRows>(product.a, block.row, block.rows, first_k, num_k, a);
-    if (product.vector) {
-      for (int64_t i = 0; i < row_panels; ++i) {
-        const int64_t row = block.row + i * kTileRows;
-        const int rows = static_cast<int>(min(kTileRows, block.row + block.rows - row));
-        multiply_vector(a + i * kTileRows * num_k, product.vector + first_k, num_k, rows, resume,
+    if (own_b) pack<kTileColumns>(product.b, block.column, block.columns, first_k, num_k, own_b);
+    const float* b = own_b ? own_b : product.packed_b + block.column * product.k + first_k * kTileColumns;
+    const int64_t b_panel = kTileColumns * (own_b ? num_k : product.k);
+    for (int64_t i = 0; i < row_panels; ++i) {
+      const int64_t row = block.row + i * kTileRows;
+      const int rows = static_cast<int>(min(kTileRows, block.row + block.rows - row));
+      pack<kTileRows>(product.a, row, rows, first_k, num_k, a);
+      if (product.vector) {
+        multiply_vector(a, product.vector + first_k, num_k, rows, resume,
                         product.vector_sums + i * kTileRows);
       }
-    }
-    for (int64_t j = 0; j < column_panels; ++j) {
-      const int64_t column = block.column + j * kTileColumns;
-      const int columns = static_cast<int>(min(kTileColumns, block.column + block.columns - column));
-      pack<kTileColumns>(product.b, column, columns, first_k, num_k, b);
-      for (int64_t i = 0; i < row_panels; ++i) {
-        const int64_t row = block.row + i * kTileRows;
-        const int rows = static_cast<int>(min(kTileRows, block.row + block.rows - row));
-        float* tile = sums + (pieces > 1 ? (j * row_panels + i) * kTileSize : 0);
-        multiply_tile(rows, a + i * kTileRows * num_k, b, num_k, resume, tile);
+      for (int64_t j = 0; j < column_panels; ++j) {
+        const int64_t column = block.column + j * kTileColumns;
+        const int columns = static_cast<int>(min(kTileColumns, block.column + block.columns - column));
+        float* tile = sums + (pieces > 1 ? (i * column_panels + j) * kTileSize : 0);
+        multiply_tile(rows, a, b + j * b_panel, num_k, resume, tile, product.touched.at(row, column));
         if (last) finish(Tile{row, column, rows, columns, tile});
       }
     }
   }
+}
+
+// Packs every column of `count` operands B [k, num_columns], for products whose blocks share columns.
+// The result, in the workspace, has packed_size(num_columns, k) numbers for each.
+HR_INLINE int64_t packed_size(int64_t num_columns, int64_t k) {
+  return ceil_div(num_columns, kTileColumns) * kTileColumns * k;
+}
+
+template <typename OperandOf>
+const float* pack_ahead(Context& ctx, int64_t count, int64_t num_columns, int64_t k, OperandOf&& operand_of) {
+  float* packed_b = ctx.workspace.take<float>(count * packed_size(num_columns, k));
+  const int64_t panels = ceil_div(num_columns, kTileColumns);
+  ctx.pool.run(count * panels, [&](int64_t task, Scratch&) {
+    const int64_t column = task % panels * kTileColumns;
+    pack<kTileColumns>(operand_of(task / panels), column, min(kTileColumns, num_columns - column), 0, k,
+                       packed_b + task * kTileColumns * k);
+  });
+  return packed_b;
 }
 
 // An extent cut into `count` equal pieces of `size`, a multiple of the tile; the last piece may be smaller.
@@ -156,12 +200,17 @@ struct Cut {
   int64_t length(int64_t piece) const { return min(size, extent - piece * size); }
 };
 
-// C [rows, columns] cut into blocks, one task each.
+// The largest block of a cut, up to rounding to whole tiles.
+struct BlockLimit {
+  int64_t rows, columns;
+};
+
+// C [rows, columns] cut into blocks.
 struct Grid {
   Cut rows, columns;
 
-  Grid(int64_t num_rows, int64_t num_columns)
-      : rows(num_rows, kBlockRows, kTileRows), columns(num_columns, kBlockColumns, kTileColumns) {}
+  Grid(int64_t num_rows, int64_t num_columns, BlockLimit limit)
+      : rows(num_rows, limit.rows, kTileRows), columns(num_columns, limit.columns, kTileColumns) {}
   int64_t num_blocks() const { return rows.count * columns.count; }
   // Neighbouring blocks share their rows.
   Block block(int64_t i) const {
@@ -169,5 +218,18 @@ struct Grid {
     return {rows.first(row), rows.length(row), columns.first(column), columns.length(column)};
   }
 };
+
+inline constexpr int64_t kEnoughBlocks = 32;  // keeps 16 threads busy
+
+// The first limit, from large to small, that makes enough blocks. High blocks pack less of B twice, wide ones
+// less of A; 512 columns of a piece of k fill half of a 1 MB second-level cache.
+template <typename CountBlocks>
+HR_INLINE BlockLimit choose_limit(int64_t enough, CountBlocks&& count_blocks) {
+  constexpr BlockLimit kLimits[] = {{256, 512}, {128, 512}, {64, 512}};
+  for (const BlockLimit limit : kLimits) {
+    if (count_blocks(limit) >= enough) return limit;
+  }
+  return {64, 128};
+}
 
 }  // namespace hr::HR_ISA_NAMESPACE::packed
