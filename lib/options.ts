@@ -1,9 +1,9 @@
 import { ConfigError } from "./errors.js";
 
-/** The candidate nearest to a misspelled word, if one is near (at most a third of its letters changed). */
+/** The candidate nearest to a misspelled word, if one is near: two slips, or a third of a long word's letters. */
 export function suggest(word: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;
-  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
+  let bestDistance = Math.max(word.length > 3 ? 2 : 1, Math.floor(word.length / 3)) + 1;
   for (const candidate of candidates) {
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) {

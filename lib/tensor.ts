@@ -185,6 +185,6 @@ function checkLength(values: ArrayLike<number>, shape: Shape): void {
 /** The first stack frame outside of this library. */
 function creationSite(): string {
   const frames = (new Error().stack ?? "").split("\n").slice(1);
-  const site = frames.find((frame) => !/[/\\](lib|dist)[/\\]/.test(frame)) ?? frames.at(-1) ?? "";
+  const site = frames.find((frame) => !/[/\\](lib|dist)[/\\]|node:/.test(frame)) ?? frames.at(-1) ?? "";
   return `created ${site.trim()}`;
 }

@@ -11,13 +11,16 @@ export class UsageError extends HyperRouterError {
 }
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
+type Parsed<T extends Options> = ReturnType<
+  typeof parseArgs<{ args: string[]; options: T; allowPositionals: true; strict: true }>
+>;
 
 /**
  * `parseArgs` with our errors.
  *
  * @throws {UsageError} for an unknown option (with what was probably meant) or a missing value.
  */
-export function parseUsage<const T extends Options>(args: string[], options: T, positionals: number) {
+export function parseUsage<const T extends Options>(args: string[], options: T, positionals: number): Parsed<T> {
   try {
     const parsed = parseArgs({ args, options, allowPositionals: true, strict: true });
     if (parsed.positionals.length > positionals) {

@@ -87,6 +87,8 @@ const schema = z.strictObject({
     .strictObject({
       batchSize: integer(1).default(10),
       seqLen: integer(1).default(128),
+      /** Stops after this many segments; null: the whole text. */
+      maxBatches: integer(1).nullable().default(null),
     })
     .prefault({}),
 });

@@ -1,5 +1,6 @@
 import { type Corpus, loadCorpus } from "../data/corpora.js";
 import { LmBatches } from "../data/batches.js";
+import type { TokenSource } from "../data/token-source.js";
 import { openDevice } from "../device.js";
 import { gates } from "../moe/gates.js";
 import { topKSchedule } from "../moe/top-k-schedule.js";
@@ -9,7 +10,8 @@ import type { Module } from "../nn/module.js";
 import { Adagrad, Adam, AdamW, type Optimizer, Sgd } from "../optim/optimizer.js";
 import { constantLr, cosineLr, invSqrtLr, type LrSchedule } from "../optim/schedule.js";
 import type { RunConfig } from "./config.js";
-import { Trainer } from "./trainer.js";
+import { evaluate, type EvaluateOptions, type Evaluation } from "./evaluate.js";
+import { type StepEvent, Trainer } from "./trainer.js";
 
 /** Everything a training run is made of. */
 export interface Run {
@@ -18,6 +20,10 @@ export interface Run {
   model: TransformerXL;
   optimizer: Optimizer;
   trainer: Trainer;
+  /** Trains to `train.steps`, or for `train.maxMinutes`; one event per update. */
+  train(signal?: AbortSignal): AsyncGenerator<StepEvent, void, undefined>;
+  /** Evaluates the model as the settings say. */
+  evaluate(source: TokenSource, options?: EvaluateOptions): Promise<Evaluation>;
   /** Frees all memory and closes the corpus. */
   close(): Promise<void>;
 }
@@ -43,6 +49,11 @@ export async function openRun(config: RunConfig): Promise<Run> {
     model,
     optimizer,
     trainer,
+    train: (signal) => {
+      const { steps, maxMinutes } = config.train;
+      return trainer.steps({ steps, maxSeconds: 60 * maxMinutes, signal });
+    },
+    evaluate: (source, options) => evaluate(model, source, { ...evaluationOptions(config), ...options }),
     async close() {
       trainer.dispose();
       optimizer.dispose();
@@ -50,6 +61,12 @@ export async function openRun(config: RunConfig): Promise<Run> {
       await corpus.close();
     },
   };
+}
+
+/** How a run evaluates. */
+export function evaluationOptions({ evaluation }: RunConfig): EvaluateOptions {
+  const { maxBatches, ...options } = evaluation;
+  return { ...options, ...(maxBatches !== null && { maxBatches }) };
 }
 
 /** The model of a run. */

@@ -51,6 +51,8 @@ export interface StepEvent {
 export interface RunOptions {
   /** Stops after this many updates in all, those of earlier runs included. */
   steps: number;
+  /** Begins no update after this many seconds. Default: no limit. */
+  maxSeconds?: number;
   /** Finishes the running update, then ends the loop. */
   signal?: AbortSignal | undefined;
 }
@@ -66,6 +68,8 @@ interface Columns {
 
 /** Results of one group of columns, on the device. */
 interface GroupResult {
+  /** What the backward pass started from. */
+  loss: FloatTensor;
   mean: FloatTensor;
   auxLoss: FloatTensor | null;
   entropies: FloatTensor[];
@@ -104,10 +108,11 @@ export class Trainer {
    *
    * @throws {NonFiniteError} naming the first bad tensor, before it can reach the parameters.
    */
-  async *steps({ steps, signal }: RunOptions): AsyncGenerator<StepEvent, void, undefined> {
+  async *steps({ steps, maxSeconds = Infinity, signal }: RunOptions): AsyncGenerator<StepEvent, void, undefined> {
     const { model, optimizer, batches } = this.#options;
     model.train();
-    let last = performance.now();
+    const start = performance.now();
+    let last = start;
     if (optimizer.updates >= steps) return;
     for await (const batch of batches.endless(this.cursor)) {
       if (signal?.aborted) return;
@@ -117,7 +122,7 @@ export class Trainer {
       event.seconds = (now - last) / 1000;
       last = now;
       yield event;
-      if (optimizer.updates >= steps) return;
+      if (optimizer.updates >= steps || now - start >= 1000 * maxSeconds) return;
     }
   }
 
@@ -156,8 +161,8 @@ export class Trainer {
       );
     }
     optimizer.update(rate, clip);
-    for (const { mean, auxLoss, entropies } of results) {
-      for (const tensor of [mean, auxLoss, ...entropies]) tensor?.dispose();
+    for (const { loss: total, mean, auxLoss, entropies } of results) {
+      for (const tensor of [total, mean, auxLoss, ...entropies]) tensor?.dispose();
     }
     clip.norm.dispose();
     clip.factor.dispose();

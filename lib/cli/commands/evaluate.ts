@@ -1,6 +1,7 @@
 import { loadCorpus } from "../../data/corpora.js";
 import { doublingTopKs, sweepTopK } from "../../train/evaluate.js";
 import { loadModel } from "../../train/model-file.js";
+import { evaluationOptions } from "../../train/run.js";
 import type { Command } from "../main.js";
 import { printSweep } from "../report.js";
 import type { Terminal } from "../terminal.js";
@@ -29,7 +30,7 @@ async function run(args: string[], terminal: Terminal): Promise<void> {
   try {
     const topK = numberOption("top-k", values["top-k"]);
     const topKs = topK === undefined ? doublingTopKs(config.model.numExperts) : [topK];
-    const results = await sweepTopK(model, corpus.test, topKs, config.evaluation);
+    const results = await sweepTopK(model, corpus.test, topKs, evaluationOptions(config));
     if (values.json) terminal.print(JSON.stringify(results));
     else printSweep(terminal, results);
   } finally {

@@ -6,10 +6,10 @@ import type { Corpus } from "../../data/corpora.js";
 import { openDevice } from "../../device.js";
 import type { TransformerXL } from "../../nn/transformer-xl.js";
 import { assign, flatConfig, parseConfig, type RunConfig } from "../../train/config.js";
-import { doublingTopKs, evaluate, sweepTopK } from "../../train/evaluate.js";
+import { doublingTopKs, sweepTopK } from "../../train/evaluate.js";
 import { generate } from "../../train/generate.js";
 import { saveModel } from "../../train/model-file.js";
-import { openRun, type Run } from "../../train/run.js";
+import { evaluationOptions, openRun, type Run } from "../../train/run.js";
 import { ConfigError } from "../../errors.js";
 import type { Command } from "../main.js";
 import { Progress } from "../progress.js";
@@ -76,8 +76,7 @@ function settingRows(config: RunConfig): [string, string][] {
 async function trainAndReport(training: Run, modelPath: string, terminal: Terminal): Promise<void> {
   const { config, corpus, model } = training;
   printSetup(training, terminal);
-  const evaluation = { batchSize: config.evaluation.batchSize, seqLen: config.evaluation.seqLen };
-  const atStart = await evaluate(model, corpus.valid, { ...evaluation, maxBatches: 4 });
+  const atStart = await training.evaluate(corpus.valid, { maxBatches: 4 });
 
   terminal.heading("Training");
   const { seconds, tokens, steps, interrupted } = await train(training, terminal);
@@ -87,12 +86,12 @@ async function trainAndReport(training: Run, modelPath: string, terminal: Termin
   await saveModel(modelPath, { model, config, tokenizer: corpus.tokenizer });
 
   terminal.heading("Test text, for each number of experts per token");
-  const sweep = await sweepTopK(model, corpus.test, doublingTopKs(config.model.numExperts), evaluation);
+  const sweep = await sweepTopK(model, corpus.test, doublingTopKs(config.model.numExperts), evaluationOptions(config));
   printSweep(terminal, sweep);
   await printGzip(corpus, Math.min(...sweep.map(({ bpc }) => bpc)), terminal);
 
   terminal.heading("Routers");
-  printRouting(terminal, atStart, await evaluate(model, corpus.valid, { ...evaluation, maxBatches: 4 }));
+  printRouting(terminal, atStart, await training.evaluate(corpus.valid, { maxBatches: 4 }));
 
   terminal.heading("Sample");
   await printSample(model, corpus, config.seed, terminal);
@@ -129,8 +128,8 @@ interface TrainingTotals {
 }
 
 /** Trains until the steps or the minutes are used up, or Ctrl-C. */
-async function train({ config, trainer, optimizer }: Run, terminal: Terminal): Promise<TrainingTotals> {
-  const { steps, maxMinutes } = config.train;
+async function train(training: Run, terminal: Terminal): Promise<TrainingTotals> {
+  const { steps, maxMinutes } = training.config.train;
   const progress = new Progress(terminal, steps, maxMinutes * 60);
   const stop = new AbortController();
   let interrupted = false;
@@ -141,15 +140,12 @@ async function train({ config, trainer, optimizer }: Run, terminal: Terminal): P
   };
   process.on("SIGINT", onInterrupt);
   try {
-    for await (const event of trainer.steps({ steps, signal: stop.signal })) {
-      progress.update(event);
-      if (progress.totals().seconds > maxMinutes * 60) break;
-    }
+    for await (const event of training.train(stop.signal)) progress.update(event);
   } finally {
     process.off("SIGINT", onInterrupt);
     terminal.clearStatus();
   }
-  return { ...progress.totals(), steps: optimizer.updates, interrupted };
+  return { ...progress.totals(), steps: training.optimizer.updates, interrupted };
 }
 
 /** What `gzip -9` needs for the same text. */

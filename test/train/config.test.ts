@@ -1,0 +1,138 @@
+import { describe, expect, test } from "@jest/globals";
+
+import { ConfigError } from "../../lib/errors.js";
+import { assign, flatConfig, parseConfig, type RunConfig } from "../../lib/train/config.js";
+import { openRun } from "../../lib/train/run.js";
+import { tinyConfig, tinyTextFile } from "../support/tiny-run.js";
+
+const text = await tinyTextFile(1);
+const otherText = await tinyTextFile(2);
+
+/** Another value for each key, and what else must be set for the key to matter. */
+const changes: Record<string, { value: unknown; given?: object }> = {
+  seed: { value: 7 },
+  device: { value: "reference" },
+  "data.corpus": { value: "wikitext-2", given: {} },
+  "data.path": { value: otherText },
+  "data.tokens": { value: "bytes-compact" },
+  "model.numLayers": { value: 1 },
+  "model.dModel": { value: 24 },
+  "model.numHeads": { value: 1 },
+  "model.dHead": { value: 4 },
+  "model.dInner": { value: 16 },
+  "model.numExperts": { value: 5 },
+  "model.topK": { value: 3 },
+  "model.gate": { value: "smoe" },
+  "model.hyperSize": { value: 9 },
+  "model.moeLayers": { value: [1] },
+  "model.memLen": { value: 3 },
+  "model.dropout": { value: 0.3 },
+  "model.attentionDropout": { value: 0.3 },
+  "model.preNorm": { value: true },
+  "model.sameLength": { value: true },
+  "model.clampLen": { value: 2 },
+  "model.tied": { value: false },
+  "train.steps": { value: 3 },
+  "train.maxMinutes": { value: 1e-9 },
+  "train.batchSize": { value: 3 },
+  "train.seqLen": { value: 10 },
+  "train.optimizer": { value: "adagrad" },
+  "train.lr": { value: 1e-3 },
+  "train.lrSchedule": { value: "constant" },
+  "train.minLr": { value: 5e-4 },
+  "train.warmupSteps": { value: 3 },
+  "train.weightDecay": { value: 0.5 },
+  "train.maxGradNorm": { value: 0.01 },
+  "train.accumulation": { value: 2 },
+  "train.topKSchedule": { value: "linear_increase" },
+  "train.topKMin": { value: 2, given: { topKSchedule: "linear_increase" } },
+  "train.topKMax": { value: 2, given: { topKSchedule: "linear_increase" } },
+  "train.balanceWeight": { value: 0.5 },
+  "evaluation.batchSize": { value: 3 },
+  "evaluation.seqLen": { value: 9 },
+  "evaluation.maxBatches": { value: 2 },
+};
+
+/** What a run did, in numbers that any change shows in. */
+async function fingerprint(config: RunConfig): Promise<string> {
+  const run = await openRun(config);
+  const events = [];
+  try {
+    for await (const { seconds, ...event } of run.train()) {
+      expect(seconds).toBeGreaterThan(0);
+      events.push(event);
+    }
+    const evaluation = await run.evaluate(run.corpus.test);
+    return JSON.stringify([events, evaluation, run.model.countParameters()]);
+  } finally {
+    await run.close();
+  }
+}
+
+/** The tiny settings with one key changed. */
+function withChange(key: string): { before: RunConfig; after: RunConfig } {
+  const { value, given = {} } = changes[key] ?? { value: undefined };
+  const before = tinyConfig(text, { train: given });
+  const input = structuredClone(before) as unknown as Record<string, unknown>;
+  assign(input, `${key}=${JSON.stringify(value)}`);
+  return { before, after: parseConfig(input) };
+}
+
+describe("every setting", () => {
+  const keys = flatConfig(parseConfig()).map(([key]) => key);
+
+  test("is covered here", () => {
+    expect(Object.keys(changes).sort()).toEqual([...keys].sort());
+  });
+
+  test("leaves a run alone when it is not changed", async () => {
+    expect(await fingerprint(tinyConfig(text))).toBe(await fingerprint(tinyConfig(text)));
+  });
+
+  test.each(keys.filter((key) => key !== "data.corpus"))("%s changes the run", async (key) => {
+    const { before, after } = withChange(key);
+    expect(await fingerprint(after)).not.toBe(await fingerprint(before));
+  });
+
+  test("data.corpus changes the run: another corpus wants other files", async () => {
+    await expect(fingerprint(withChange("data.corpus").after)).rejects.toThrow(/wiki/);
+  });
+});
+
+describe("a wrong setting", () => {
+  const fails = (input: Record<string, unknown>): ConfigError => {
+    try {
+      parseConfig(input);
+    } catch (error) {
+      if (error instanceof ConfigError) return error;
+      throw error;
+    }
+    throw new Error("parseConfig accepted it");
+  };
+
+  test("that is misspelled is named with what was meant", () => {
+    const error = fails({ model: { topk: 2 } });
+    expect(error.key).toBe("model.topk");
+    expect(error.message).toBe('unknown option "model.topk"\n  fix: did you mean "model.topK"?');
+  });
+
+  test.each([
+    [{ model: { topK: 99 } }, "model.topK", /there are 16 experts/],
+    [{ train: { lr: "fast" } }, "train.lr", /type number/],
+    [{ train: { optimizer: "adamm" } }, "train.optimizer", /one of adam, adamw, sgd, adagrad/],
+    [{ model: { dropout: 1 } }, "model.dropout", /less than 1/],
+    [{ train: { steps: 0 } }, "train.steps", /at least 1/],
+    [{ train: { steps: 1.5 } }, "train.steps", /int/],
+    [{ model: [] }, "model", /object/],
+  ])("%j says what is allowed", (input, key, fix) => {
+    const error = fails(input);
+    expect(error.key).toBe(key);
+    expect(error.message).toMatch(fix);
+  });
+
+  test("without a value is refused", () => {
+    expect(() => {
+      assign({}, "train.lr");
+    }).toThrow(/key=value/);
+  });
+});
