@@ -38,8 +38,17 @@ export { relAttention } from "./ops/rel-attention.js";
 export { balanceLoss, routerEntropy, routerTopK, type TopK, type Weighting } from "./ops/router.js";
 export { clone, concatRows, reshape, rows } from "./ops/view.js";
 
+export {
+  readSafetensors,
+  type SafetensorsTensor,
+  toFloat64,
+  toInt32,
+  writeSafetensors,
+} from "./checkpoint/safetensors.js";
+
 export * as nn from "./nn/index.js";
 export * as moe from "./moe/index.js";
 export * as optim from "./optim/index.js";
 export * as data from "./data/index.js";
 export * as train from "./train/index.js";
+export * as reference from "./reference-model.js";

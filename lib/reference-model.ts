@@ -1,8 +1,9 @@
+import { type SafetensorsTensor, toFloat64 } from "./checkpoint/safetensors.js";
+import { type Device, openDevice } from "./device.js";
 import { ConfigError, CheckpointError } from "./errors.js";
-import type { SafetensorsTensor } from "./checkpoint/safetensors.js";
+import type { GateName } from "./moe/gates.js";
 import { MoELayer } from "./moe/moe-layer.js";
 import { Routers } from "./moe/routers.js";
-import type { GateName } from "./moe/gates.js";
 import { AdaptiveEmbedding } from "./nn/adaptive-embedding.js";
 import { AdaptiveLogSoftmax } from "./nn/adaptive-log-softmax.js";
 import { Dropout } from "./nn/dropout.js";
@@ -10,11 +11,12 @@ import { Initializer } from "./nn/initializer.js";
 import type { Module } from "./nn/module.js";
 import type { Parameter } from "./nn/parameter.js";
 import { ResidualNorm } from "./nn/residual-norm.js";
-import { TransformerXL } from "./nn/transformer-xl.js";
 import { TransformerXLLayer } from "./nn/transformer-xl-layer.js";
+import { TransformerXL } from "./nn/transformer-xl.js";
 import { referenceSlots } from "./reference-names.js";
-import { type Device, openDevice } from "./device.js";
 import { sizeOf, type Shape } from "./tensor.js";
+
+export { type ReferenceSlot, referenceSlots } from "./reference-names.js";
 
 /** Metadata of a reference file, as `readSafetensors` returns it. */
 export type ReferenceMetadata = ReadonlyMap<string, string>;
@@ -45,7 +47,7 @@ export function loadReference(module: Module, tensors: ReferenceTensors, { prefi
     }
     let value = values.get(parameter);
     if (!value) values.set(parameter, (value = new Float64Array(parameter.size)));
-    value.set(referenceNumbers(tensor), offset);
+    value.set(toFloat64(tensor), offset);
   }
   for (const [parameter, value] of values) parameter.set(value);
 }
@@ -66,11 +68,6 @@ export async function readReference(
     out.set(name, Float64Array.from(data.subarray(offset, offset + sizeOf(shape))));
   }
   return out;
-}
-
-/** The elements of a tensor of a reference file as numbers. */
-export function referenceNumbers({ data }: SafetensorsTensor): Float64Array {
-  return Float64Array.from(data as ArrayLike<number | bigint>, Number);
 }
 
 /** Shapes that differ in axes of size 1 only hold the same numbers. */

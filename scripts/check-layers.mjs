@@ -10,13 +10,13 @@ const bindingMayInclude = "cpu/backend.h"; // in one file of binding/
 
 // TypeScript: lowest layer first. A file imports from its own layer and from those before it.
 const layers = [
-  ["errors.ts", "files.ts", "random.ts"],
+  ["errors.ts", "files.ts", "options.ts", "random.ts"],
   ["native.ts", "native-ops.gen.ts"],
   ["dtype.ts", "tensor.ts", "scope.ts", "device.ts"],
   ["autograd"],
   ["ops"],
   ["nn", "moe", "optim", "data", "checkpoint"],
-  ["train"],
+  ["train", "reference-model.ts", "reference-names.ts"],
   ["cli", "index.ts"],
 ];
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from "@jest/globals";
 import { backward } from "../../lib/autograd/tape.js";
 import { openDevice } from "../../lib/device.js";
 import { ConfigError } from "../../lib/errors.js";
-import { HyperRouters } from "../../lib/moe/hyper-routers.js";
+import type { HyperRouters } from "../../lib/moe/hyper-routers.js";
 import { Routers, type RoutersOptions } from "../../lib/moe/routers.js";
 import { Initializer } from "../../lib/nn/initializer.js";
 import { sum } from "../../lib/ops/reduce.js";

@@ -5,9 +5,8 @@ import { fileURLToPath } from "node:url";
 
 import { expect } from "@jest/globals";
 
-import { readSafetensors, type SafetensorsTensor } from "../../lib/checkpoint/safetensors.js";
+import { readSafetensors, type SafetensorsTensor, toFloat64 } from "../../lib/checkpoint/safetensors.js";
 import { type Device, openDevice } from "../../lib/device.js";
-import { referenceNumbers } from "../../lib/reference-model.js";
 import { type FloatTensor, indices, type IndexTensor, type Tensor, tensor } from "../../lib/tensor.js";
 
 const folder = fileURLToPath(new URL("../golden/", import.meta.url));
@@ -60,7 +59,7 @@ export class Golden {
   }
 
   numbers(name: string): Float64Array {
-    return referenceNumbers(this.#tensor(name));
+    return toFloat64(this.#tensor(name));
   }
 
   /** An input as a float tensor on the device. */
