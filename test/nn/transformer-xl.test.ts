@@ -144,6 +144,38 @@ describe("TransformerXL", () => {
     expect(plain.slice(0, half)).toEqual(plain.slice(half));
   });
 
+  test("one thread and two give the same bits", () => {
+    const gradients = [1, 2].map((threads) => {
+      const cpu = openDevice("cpu", { threads });
+      const options = {
+        vocabSize: 300,
+        numLayers: 2,
+        dModel: 64,
+        numHeads: 4,
+        dInner: 96,
+        memLen: 32,
+        dropout: 0.1,
+      };
+      const moe = { numExperts: 8, gate: "balance" as const };
+      const model = new TransformerXL({ ...options, moe }, new Initializer({ device: cpu, seed: 4 }));
+      const tokens = Array.from({ length: 33 * 8 }, (_, i) => (i * i * 7 + i) % 300);
+      scope(() => {
+        const [inputs, targets] = [0, 8].map((from) =>
+          indices(tokens.slice(from, from + 32 * 8), [32, 8], cpu),
+        );
+        let memory: Memory | null = null;
+        for (let segment = 0; segment < 2; segment += 1) {
+          memory = backward(() => model.loss(inputs!, targets!, memory)).memory;
+        }
+      });
+      const values = model.parameters().map((parameter) => parameter.gradient().dataSync());
+      model.dispose();
+      return values;
+    });
+    expect(gradients[0]!.some((gradient) => gradient.some((value: number) => value !== 0))).toBe(true);
+    expect(gradients[0]).toEqual(gradients[1]);
+  });
+
   test("live memory is flat over training steps, and nothing is left to the garbage collector", () => {
     const model = build({ dropout: 0.1, moe: { gate: "balance" } });
     let memory: Memory | null = null;
