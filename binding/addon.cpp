@@ -1,6 +1,7 @@
 // addon: the functions that JavaScript sees. Types in lib/native.ts.
-#include <node_api.h>
+#include <napi.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -45,32 +46,8 @@ class Args {
   napi_value values_[kCount > 0 ? kCount : 1];
 };
 
-napi_value number_value(napi_env env, double number) {
-  napi_value value;
-  ok(napi_create_double(env, number, &value));
-  return value;
-}
-
-napi_value string_value(napi_env env, const std::string& text) {
-  napi_value value;
-  ok(napi_create_string_utf8(env, text.data(), text.size(), &value));
-  return value;
-}
-
-napi_value undefined(napi_env env) {
-  napi_value value;
-  ok(napi_get_undefined(env, &value));
-  return value;
-}
-
-void set_property(napi_env env, napi_value object, const char* key, napi_value value) {
-  ok(napi_set_named_property(env, object, key, value));
-}
-
-napi_value new_object(napi_env env) {
-  napi_value object;
-  ok(napi_create_object(env, &object));
-  return object;
+napi_value tensor_handle(napi_env env, Tensor tensor) {
+  return Napi::Number::New(env, static_cast<double>(Environment::of(env).add_tensor(std::move(tensor))));
 }
 
 // A fresh ArrayBuffer and its bytes.
@@ -85,7 +62,7 @@ std::pair<napi_value, void*> new_buffer(napi_env env, size_t bytes) {
 
 // openDevice(kind: "cpu", isa: string, threads: number, memoryLimitBytes: number, poison: boolean): number
 napi_value open_device(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<5> args(env, info, "openDevice");
     const std::string kind = read_string(env, args[0], args.name("kind"));
     if (kind != "cpu") {
@@ -102,73 +79,68 @@ napi_value open_device(napi_env env, napi_callback_info info) {
     Environment& environment = Environment::of(env);
     int64_t number = environment.find_device(key);
     if (number < 0) number = environment.add_device(key, cpu::open_backend(config));
-    return number_value(env, static_cast<double>(number));
+    return Napi::Number::New(env, static_cast<double>(number));
   });
 }
 
 // cpuIsas(): string[], best first
 napi_value cpu_isas(napi_env env, napi_callback_info) {
-  return guarded(env, [&] {
-    napi_value names;
-    ok(napi_create_array(env, &names));
-    uint32_t index = 0;
-    for (const std::string& isa : cpu::available_isas()) {
-      ok(napi_set_element(env, names, index++, string_value(env, isa)));
-    }
+  return guarded(env, [&]() -> napi_value {
+    Napi::Array names = Napi::Array::New(env);
+    for (const std::string& isa : cpu::available_isas()) names.Set(names.Length(), isa);
     return names;
   });
 }
 
 // deviceInfo(device): { name, description, computeDType, threads }
 napi_value device_info(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<1> args(env, info, "deviceInfo");
     const Backend& device = args.device(0);
-    const napi_value result = new_object(env);
-    set_property(env, result, "name", string_value(env, device.name()));
-    set_property(env, result, "description", string_value(env, device.description()));
-    set_property(env, result, "computeDType", string_value(env, name(device.compute_dtype())));
-    set_property(env, result, "threads", number_value(env, device.num_threads()));
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("name", device.name());
+    result.Set("description", device.description());
+    result.Set("computeDType", name(device.compute_dtype()));
+    result.Set("threads", device.num_threads());
     return result;
   });
 }
 
 // setThreads(device, count)
 napi_value set_threads(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<2> args(env, info, "setThreads");
     args.device(0).set_num_threads(static_cast<int>(std::min<int64_t>(args.integer(1, "threads"), 1 << 16)));
-    return undefined(env);
+    return Napi::Env(env).Undefined();
   });
 }
 
 // memoryStats(device): { liveBytes, peakBytes, pooledBytes, tensors }; tensors counts all devices
 napi_value memory_stats(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<1> args(env, info, "memoryStats");
     const Backend::MemoryStats stats = args.device(0).memory_stats();
-    const napi_value result = new_object(env);
-    set_property(env, result, "liveBytes", number_value(env, static_cast<double>(stats.live_bytes)));
-    set_property(env, result, "peakBytes", number_value(env, static_cast<double>(stats.peak_bytes)));
-    set_property(env, result, "pooledBytes", number_value(env, static_cast<double>(stats.pooled_bytes)));
-    set_property(env, result, "tensors",
-                 number_value(env, static_cast<double>(Environment::of(env).num_tensors())));
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("liveBytes", static_cast<double>(stats.live_bytes));
+    result.Set("peakBytes", static_cast<double>(stats.peak_bytes));
+    result.Set("pooledBytes", static_cast<double>(stats.pooled_bytes));
+    result.Set("tensors", static_cast<double>(Environment::of(env).num_tensors()));
     return result;
   });
 }
 
 // resetPeak(device)
 napi_value reset_peak(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<1> args(env, info, "resetPeak");
     args.device(0).reset_peak();
-    return undefined(env);
+    return Napi::Env(env).Undefined();
   });
 }
 
 // createTensor(device, dtype, shape): handle, uninitialised
 napi_value create_tensor(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<3> args(env, info, "createTensor");
     Backend& device = args.device(0);
     Tensor tensor;
@@ -176,13 +148,13 @@ napi_value create_tensor(napi_env env, napi_callback_info info) {
     read_shape(env, args[2], args.name("shape"), tensor.view);
     tensor.storage = std::make_shared<Storage>(device, tensor.view.bytes());
     tensor.view.data = tensor.storage->data();
-    return number_value(env, static_cast<double>(Environment::of(env).add_tensor(std::move(tensor))));
+    return tensor_handle(env, std::move(tensor));
   });
 }
 
 // viewTensor(tensor, offset, shape): handle of `shape` elements from element `offset`, sharing the storage
 napi_value view_tensor(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<3> args(env, info, "viewTensor");
     const Tensor& base = args.tensor(0, "tensor");
     const int64_t offset = args.integer(1, "offset");
@@ -194,22 +166,22 @@ napi_value view_tensor(napi_env env, napi_callback_info info) {
                       " does not fit in a tensor of shape " + shape_text(base.view));
     }
     view.view.data = static_cast<char*>(base.view.data) + static_cast<size_t>(offset) * size_of(view.view.dtype);
-    return number_value(env, static_cast<double>(Environment::of(env).add_tensor(std::move(view))));
+    return tensor_handle(env, std::move(view));
   });
 }
 
 // releaseTensor(tensor)
 napi_value release_tensor(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<1> args(env, info, "releaseTensor");
     Environment::of(env).release_tensor(args.integer(0, "tensor"));
-    return undefined(env);
+    return Napi::Env(env).Undefined();
   });
 }
 
 // upload(tensor, values: ArrayBufferView of exactly the tensor's bytes); the view may be reused on return
 napi_value upload(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<2> args(env, info, "upload");
     const Tensor& tensor = args.tensor(0, "tensor");
     bool is_typed_array = false;
@@ -229,13 +201,13 @@ napi_value upload(napi_env env, napi_callback_info info) {
                       shape_text(tensor.view) + " has " + std::to_string(tensor.view.bytes()));
     }
     tensor.storage->backend().upload(tensor.view.data, data, bytes);
-    return undefined(env);
+    return Napi::Env(env).Undefined();
   });
 }
 
 // copyTensor(from, to): same dtype and element count, same device
 napi_value copy_tensor(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<2> args(env, info, "copyTensor");
     const Tensor& from = args.tensor(0, "from");
     const Tensor& to = args.tensor(1, "to");
@@ -252,13 +224,13 @@ napi_value copy_tensor(napi_env env, napi_callback_info info) {
       throw Error(ErrorKind::value, "copyTensor", "to", "\"from\" and \"to\" share memory");
     }
     device.copy(to.view.data, from.view.data, to.view.bytes());
-    return undefined(env);
+    return Napi::Env(env).Undefined();
   });
 }
 
 // download(tensor): Promise<ArrayBuffer> of the value after all ops queued so far
 napi_value download(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<1> args(env, info, "download");
     const Tensor& tensor = args.tensor(0, "tensor");
     const auto [buffer, data] = new_buffer(env, tensor.view.bytes());
@@ -271,7 +243,7 @@ napi_value download(napi_env env, napi_callback_info info) {
 
 // downloadSync(tensor): ArrayBuffer; waits for the device
 napi_value download_sync(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     struct Ignore final : Completion {
       void done(std::optional<Error> failed) override { error = std::move(failed); }
       explicit Ignore(std::optional<Error>& to) : error(to) {}
@@ -291,41 +263,41 @@ napi_value download_sync(napi_env env, napi_callback_info info) {
 
 // settled(device): Promise that settles when all ops queued so far have run; rejects with their first error
 napi_value settled(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<1> args(env, info, "settled");
     Backend& device = args.device(0);
     napi_value promise;
-    device.notify(make_promise(env, new_object(env), &promise));
+    device.notify(make_promise(env, Napi::Object::New(env), &promise));
     return promise;
   });
 }
 
 // synchronize(device): waits; throws the first error of an op that failed
 napi_value synchronize(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<1> args(env, info, "synchronize");
     args.device(0).synchronize();
-    return undefined(env);
+    return Napi::Env(env).Undefined();
   });
 }
 
 napi_value describe(napi_env env, napi_callback_info) {
-  return guarded(env, [&] { return describe_ops(env); });
+  return guarded(env, [&]() -> napi_value { return describe_ops(env); });
 }
 
 // setErrorFactory((kind, op, arg, detail) => Error)
 napi_value register_error_factory(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
+  return guarded(env, [&]() -> napi_value {
     const Args<1> args(env, info, "setErrorFactory");
     set_error_factory(env, args[0]);
-    return undefined(env);
+    return Napi::Env(env).Undefined();
   });
 }
 
-void export_function(napi_env env, napi_value exports, const char* name, napi_callback callback) {
+void export_function(napi_env env, Napi::Object exports, const char* name, napi_callback callback) {
   napi_value function;
   ok(napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function));
-  set_property(env, exports, name, function);
+  exports.Set(name, function);
 }
 
 #define HR_BIND_OP(op, Params)                                       \
@@ -348,9 +320,10 @@ std::string camel_case(const char* snake) {
   return text;
 }
 
-napi_value init(napi_env env, napi_value exports) {
-  return guarded(env, [&] {
+napi_value init(napi_env env, napi_value module_exports) {
+  return guarded(env, [&]() -> napi_value {
     Environment::of(env);
+    Napi::Object exports(env, module_exports);
     export_function(env, exports, "openDevice", open_device);
     export_function(env, exports, "cpuIsas", cpu_isas);
     export_function(env, exports, "deviceInfo", device_info);
@@ -368,11 +341,11 @@ napi_value init(napi_env env, napi_value exports) {
     export_function(env, exports, "synchronize", synchronize);
     export_function(env, exports, "describeOps", describe);
     export_function(env, exports, "setErrorFactory", register_error_factory);
-    const napi_value ops = new_object(env);
+    Napi::Object ops = Napi::Object::New(env);
 #define HR_EXPORT_OP(op, Params) export_function(env, ops, camel_case(#op).c_str(), bound_##op);
     HR_ALL_OPS(HR_EXPORT_OP)
 #undef HR_EXPORT_OP
-    set_property(env, exports, "ops", ops);
+    exports.Set("ops", ops);
     return exports;
   });
 }

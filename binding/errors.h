@@ -4,7 +4,7 @@
 // inside the failed call keeps the caller's stack. Nothing else in binding/ creates errors.
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 
 #include <exception>
 #include <new>
@@ -33,6 +33,8 @@ napi_value guarded(napi_env env, Body&& body) noexcept {
     return body();
   } catch (const Error& error) {
     throw_error(env, error);
+  } catch (const Napi::Error& error) {
+    error.ThrowAsJavaScriptException();
   } catch (const JsException&) {
     bool pending = false;
     napi_is_exception_pending(env, &pending);
