@@ -107,9 +107,10 @@ void select_by_insertion(const Real* logits, int64_t num_experts, int64_t top_k,
       }
     }
     if (count < top_k) ++count;
-    const size_t moved = static_cast<size_t>(count - 1 - low);
-    memmove(kept + low + 1, kept + low, moved * sizeof *kept);
-    memmove(indices + low + 1, indices + low, moved * sizeof *indices);
+    for (int64_t slot = count - 1; slot > low; --slot) {
+      kept[slot] = kept[slot - 1];
+      indices[slot] = indices[slot - 1];
+    }
     kept[low] = value;
     indices[low] = static_cast<int32_t>(e);
   }
