@@ -1,5 +1,5 @@
 import { type Dispatch, dispatch } from "../ops/dispatch.js";
-import { balanceLoss, routerEntropy, routerTopK, type TopK } from "../ops/router.js";
+import { balanceLoss, routerTopK, type TopK } from "../ops/router.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Gate } from "./gates.js";
 
@@ -14,7 +14,10 @@ export interface Router {
   gate: Gate;
 }
 
-/** Where the tokens of one layer go. Its tensors belong to the current scope. */
+/**
+ * Where the tokens of one layer go. Its tensors belong to the current scope. Statistics come from it when asked for:
+ * `routerEntropy(logits)`, and the load `expertOffsets[e + 1] - expertOffsets[e]` of expert e.
+ */
 export interface Routing extends TopK, Dispatch {
   /** Load-balancing loss `[1]`, not yet weighted; null where the gate has none. */
   balanceLoss: FloatTensor<[1]> | null;
@@ -34,16 +37,4 @@ export function route(x: FloatTensor, { weight, bias, topK, gate }: Router): Rou
   const loss =
     gate.balance.weight > 0 ? balanceLoss(kept.logits, routed.expertOffsets, topK, perToken) : null;
   return { ...kept, ...routed, balanceLoss: loss };
-}
-
-/** What is worth watching about a routing, computed on the device when asked for. Not differentiable. */
-export interface RouterStatistics {
-  /** Mean over tokens of the entropy of softmax over all experts, `[1]`, in nats. */
-  entropy: FloatTensor<[1]>;
-  /** `[numExperts + 1]` i32: expert e got `expertOffsets[e + 1] - expertOffsets[e]` of the routed pairs. */
-  expertOffsets: Dispatch["expertOffsets"];
-}
-
-export function routerStatistics({ logits, expertOffsets }: Routing): RouterStatistics {
-  return { entropy: routerEntropy(logits), expertOffsets };
 }

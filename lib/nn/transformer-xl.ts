@@ -9,6 +9,7 @@ import { mean } from "../ops/reduce.js";
 import { at, rows } from "../ops/view.js";
 import { checkInteger, rejectUnknownKeys } from "../options.js";
 import type { RandomStream } from "../random.js";
+import { scope } from "../scope.js";
 import type { FloatTensor, IndexTensor } from "../tensor.js";
 import { AdaptiveEmbedding } from "./adaptive-embedding.js";
 import { AdaptiveLogSoftmax } from "./adaptive-log-softmax.js";
@@ -200,7 +201,10 @@ export class TransformerXL extends Module {
       const past = memory?.[i] ?? null;
       const kept = remember(past, hidden, this.memLen, this.extLen);
       if (kept) next.push(kept);
-      const result = layer.forward(hidden, past, relative, routers[this.moeLayers.indexOf(i)] ?? null);
+      const router = routers[this.moeLayers.indexOf(i)] ?? null;
+      const input = hidden;
+      // Frees a layer's intermediate results as soon as it is done, unless the tape needs them.
+      const result = scope(() => layer.forward(input, past, relative, router));
       hidden = result.hidden;
       if (result.routing) routing.push(result.routing);
     }
