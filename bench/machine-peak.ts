@@ -6,6 +6,13 @@ import type { Device } from "../lib/device.js";
 
 const folder = fileURLToPath(new URL("../build/bench", import.meta.url));
 
+/** FLOP/s or bytes/s. */
+export interface Rate {
+  perSecond: number;
+  /** Per second of CPU time: hardly touched by other programs, blind to threads that wait. */
+  perCpuSecond: number;
+}
+
 /** Runs bench/machine_peak.cpp, compiled for the instruction set of a device. */
 export class MachinePeak {
   readonly #program: string;
@@ -18,21 +25,23 @@ export class MachinePeak {
   }
 
   /** FLOP/s of independent multiply-adds. */
-  multiplyAdd(threads: number): number {
+  multiplyAdd(threads: number): Rate {
     return this.#run("fma", threads, this.milliseconds);
   }
 
   /** Bytes/s of copies that read and write `bytes` together. */
-  copy(threads: number, bytes: number): number {
+  copy(threads: number, bytes: number): Rate {
     return this.#run("memcpy", threads, this.milliseconds, bytes);
   }
 
-  #run(...args: (string | number)[]): number {
+  #run(...args: (string | number)[]): Rate {
     const { stdout, stderr, error } = spawnSync(this.#program, args.map(String), { encoding: "utf8" });
-    const rate = Number(stdout);
-    if (error !== undefined || !(rate > 0)) {
-      throw new Error(`${this.#program} failed: ${error?.message ?? stderr}. Run: npm run bench`);
+    if (error !== undefined || stderr !== "") {
+      throw new Error(
+        `${this.#program} failed: ${error?.message ?? stderr}. Run: node scripts/build-bench.mjs`,
+      );
     }
-    return rate;
+    const [perSecond = NaN, perCpuSecond = NaN] = stdout.split(" ").map(Number);
+    return { perSecond, perCpuSecond };
   }
 }

@@ -6,11 +6,14 @@
 //                                                        <bytes>, so that caches help it as much as they help
 //                                                        an op that moves as many
 //
+// Prints that rate, then the same per second of CPU time of one thread, which other programs hardly touch.
+//
 // One program per instruction set (-DHR_ISA). Nothing links it to code for another one, so the standard
 // library may be used after cpu/simd.h here.
+#include <time.h>
+
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -44,11 +47,21 @@ double multiply_add() {
   return 2.0 * Vec::kLanes * kChains * kRounds;
 }
 
-// The rate at which threads that start together get through calls of make_body()(), which return amounts of
-// work.
+double now(clockid_t clock) {
+  timespec time;
+  clock_gettime(clock, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+struct Rate {
+  double per_second = 0;
+  double per_cpu_second = 0;
+};
+
+// How fast threads that start together get through calls of make_body()(), which return amounts of work.
 template <typename MakeBody>
-double rate(int threads, double seconds, const MakeBody& make_body) {
-  std::vector<double> rates(threads, 0.0);
+Rate measure(int threads, double seconds, const MakeBody& make_body) {
+  std::vector<Rate> rates(threads);
   std::atomic<int> ready{0};
   std::vector<std::thread> workers;
   for (int i = 0; i < threads; ++i) {
@@ -56,24 +69,27 @@ double rate(int threads, double seconds, const MakeBody& make_body) {
       auto body = make_body();
       body();
       for (++ready; ready < threads;) std::this_thread::yield();
-      const auto start = std::chrono::steady_clock::now();
+      const double start = now(CLOCK_MONOTONIC), cpu_start = now(CLOCK_THREAD_CPUTIME_ID);
       double work = 0, elapsed;
       do {
         work += body();
-        elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        elapsed = now(CLOCK_MONOTONIC) - start;
       } while (elapsed < seconds);
-      rates[i] = work / elapsed;
+      rates[i] = {work / elapsed, work / (now(CLOCK_THREAD_CPUTIME_ID) - cpu_start)};
     });
   }
   for (std::thread& worker : workers) worker.join();
-  double sum = 0;
-  for (double each : rates) sum += each;
-  return sum;
+  Rate total;
+  for (const Rate& rate : rates) {
+    total.per_second += rate.per_second;
+    total.per_cpu_second += rate.per_cpu_second / threads;
+  }
+  return total;
 }
 
-double copy_rate(int threads, double seconds, size_t bytes) {
+Rate measure_copy(int threads, double seconds, size_t bytes) {
   const size_t half = std::max<size_t>(bytes / 2 / threads, 64);
-  return rate(threads, seconds, [half] {
+  return measure(threads, seconds, [half] {
     return [from = std::vector<char>(half, 1), to = std::vector<char>(half, 0)]() mutable {
       memcpy(to.data(), from.data(), from.size());
       consume(to.data());
@@ -95,7 +111,7 @@ int main(int argc, char** argv) {
   }
   const int threads = std::max(1, std::atoi(argv[2]));
   const double seconds = std::atof(argv[3]) / 1000;
-  const double result = copies ? copy_rate(threads, seconds, std::strtoull(argv[4], nullptr, 10))
-                               : rate(threads, seconds, [] { return multiply_add; });
-  std::printf("%.6g\n", result);
+  const Rate rate = copies ? measure_copy(threads, seconds, std::strtoull(argv[4], nullptr, 10))
+                           : measure(threads, seconds, [] { return multiply_add; });
+  std::printf("%.6g %.6g\n", rate.per_second, rate.per_cpu_second);
 }

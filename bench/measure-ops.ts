@@ -1,5 +1,5 @@
 import type { Device } from "../lib/device.js";
-import type { MachinePeak } from "./machine-peak.js";
+import type { MachinePeak, Rate } from "./machine-peak.js";
 import type { OpCase } from "./op-cases.js";
 import { median } from "./statistics.js";
 
@@ -14,17 +14,15 @@ export interface OpRun {
   sampleSeconds: number;
 }
 
-/** How fast one op ran. */
+/** How fast one op ran. Medians. */
 export interface OpResult extends Pick<OpCase, "name" | "work"> {
   threads: number;
-  /** Median. */
   secondsPerCall: number;
-  /** FLOP/s, or bytes/s where memory bounds the op. */
-  rate: number;
-  /** Of the medians; and of the best samples, which other load on the machine hardly touches. */
-  shareOfPeak: { median: number; best: number };
-  /** One per round: seconds per call, and the peak just before it in FLOP/s or bytes/s. */
-  samples: { seconds: number[]; peak: number[] };
+  rate: Rate;
+  /** rate / peak. */
+  shareOfPeak: Rate;
+  /** One per round: the op's times per call, and the machine's peak just before. */
+  samples: { seconds: number[]; cpuSeconds: number[]; peak: Rate[] };
 }
 
 /**
@@ -51,8 +49,9 @@ export async function measureOps(cases: readonly OpCase[], run: OpRun): Promise<
 /** One case at one number of threads. */
 class Timer {
   /** The machine's, before each sample. */
-  readonly peak: number[] = [];
+  readonly peak: Rate[] = [];
   readonly #seconds: number[] = [];
+  readonly #cpuSeconds: number[] = [];
   #calls = 1;
 
   constructor(
@@ -62,8 +61,7 @@ class Timer {
   ) {}
 
   async warmUp(): Promise<void> {
-    await this.#secondsPerCall();
-    const wanted = Math.round(this.run.sampleSeconds / (await this.#secondsPerCall()));
+    const wanted = Math.round(this.run.sampleSeconds / (await this.#time()).seconds);
     this.#calls = Math.min(1000, Math.max(1, wanted));
   }
 
@@ -71,32 +69,42 @@ class Timer {
     const { work } = this.opCase;
     const { peak } = this.run;
     this.peak.push("flops" in work ? peak.multiplyAdd(this.threads) : peak.copy(this.threads, work.bytes));
-    this.#seconds.push(await this.#secondsPerCall());
+    const { seconds, cpuSeconds } = await this.#time();
+    this.#seconds.push(seconds);
+    this.#cpuSeconds.push(cpuSeconds);
   }
 
-  result(peak: readonly number[]): OpResult {
+  result(peak: readonly Rate[]): OpResult {
     const { name, work } = this.opCase;
     const amount = "flops" in work ? work.flops : work.bytes;
     const secondsPerCall = median(this.#seconds);
+    const rate = { perSecond: amount / secondsPerCall, perCpuSecond: amount / median(this.#cpuSeconds) };
     return {
       name,
       work,
       threads: this.threads,
       secondsPerCall,
-      rate: amount / secondsPerCall,
+      rate,
       shareOfPeak: {
-        median: amount / secondsPerCall / median(peak),
-        best: amount / Math.min(...this.#seconds) / Math.max(...peak),
+        perSecond: rate.perSecond / median(peak.map(({ perSecond }) => perSecond)),
+        perCpuSecond: rate.perCpuSecond / median(peak.map(({ perCpuSecond }) => perCpuSecond)),
       },
-      samples: { seconds: this.#seconds, peak: this.peak },
+      samples: { seconds: this.#seconds, cpuSeconds: this.#cpuSeconds, peak: this.peak },
     };
   }
 
-  /** Queues the calls, then waits for all of them. */
-  async #secondsPerCall(): Promise<number> {
+  /** Queues the calls, then waits for all of them; one before them fills the caches. Times are per call. */
+  async #time(): Promise<{ seconds: number; cpuSeconds: number }> {
+    this.opCase.queue();
+    await this.run.device.settled();
     const start = performance.now();
+    const cpuStart = process.cpuUsage();
     for (let call = 0; call < this.#calls; call += 1) this.opCase.queue();
     await this.run.device.settled();
-    return (performance.now() - start) / 1000 / this.#calls;
+    const { user, system } = process.cpuUsage(cpuStart);
+    return {
+      seconds: (performance.now() - start) / 1e3 / this.#calls,
+      cpuSeconds: (user + system) / 1e6 / this.#calls,
+    };
   }
 }

@@ -43,7 +43,7 @@ function currentCommit(): string | null {
 export function printReport({ machine, ops, training }: Report, terminal: Terminal): void {
   terminal.heading(`${machine.cpu}, ${machine.cores} cores, ${machine.device}, Node ${machine.node}`);
   if (ops.length > 0) {
-    terminal.table(["op", "threads", "ms", "+-", "rate", "share of peak", "at best"], ops.map(opRow));
+    terminal.table(["op", "threads", "ms", "+-", "rate", "share of peak", "in CPU time"], ops.map(opRow));
     terminal.pairs(fmaPeaks(ops));
   }
   if (training) {
@@ -75,9 +75,9 @@ function opRow({ name, threads, work, secondsPerCall, rate, shareOfPeak, samples
     String(threads),
     milliseconds(secondsPerCall),
     percent(spread(samples.seconds)),
-    `${(rate / 1e9).toFixed(1)} ${unit}`,
-    `${percent(shareOfPeak.median)} ${peak}`,
-    percent(shareOfPeak.best),
+    `${(rate.perSecond / 1e9).toFixed(1)} ${unit}`,
+    `${percent(shareOfPeak.perSecond)} ${peak}`,
+    percent(shareOfPeak.perCpuSecond),
   ];
 }
 
@@ -85,9 +85,16 @@ function fmaPeaks(ops: readonly OpResult[]): [name: string, value: string][] {
   const compute = ops.filter(({ work }) => "flops" in work);
   return [...new Set(compute.map(({ threads }) => threads))].map((threads) => {
     const samples = compute.filter((op) => op.threads === threads).flatMap((op) => op.samples.peak);
-    const name = `FMA peak, ${threads} ${threads === 1 ? "thread" : "threads"}`;
-    return [name, `${(median(samples) / 1e9).toFixed(1)} GFLOP/s, +- ${percent(spread(samples))}`];
+    const [elapsed, cpu] = [samples.map((peak) => peak.perSecond), samples.map((peak) => peak.perCpuSecond)];
+    return [
+      `FMA peak, ${threads} ${threads === 1 ? "thread" : "threads"}`,
+      `${gigaflops(elapsed)} GFLOP/s; per CPU second ${gigaflops(cpu)}`,
+    ];
   });
+}
+
+function gigaflops(samples: readonly number[]): string {
+  return `${(median(samples) / 1e9).toFixed(1)} (+- ${percent(spread(samples))})`;
 }
 
 export function printProfile(shares: readonly OpShare[], terminal: Terminal): void {
