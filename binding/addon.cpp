@@ -55,7 +55,8 @@ std::pair<napi_value, void*> new_buffer(napi_env env, size_t bytes) {
   void* data = nullptr;
   napi_value buffer;
   if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) {
-    throw Error(ErrorKind::out_of_memory, "download", "", "no JavaScript memory for " + std::to_string(bytes) + " bytes");
+    throw Error(ErrorKind::out_of_memory, "download", "",
+                "no JavaScript memory for " + std::to_string(bytes) + " bytes");
   }
   return {buffer, data};
 }
@@ -165,7 +166,8 @@ napi_value view_tensor(napi_env env, napi_callback_info info) {
                   "a view of shape " + shape_text(view.view) + " from element " + std::to_string(offset) +
                       " does not fit in a tensor of shape " + shape_text(base.view));
     }
-    view.view.data = static_cast<char*>(base.view.data) + static_cast<size_t>(offset) * size_of(view.view.dtype);
+    view.view.data =
+        static_cast<char*>(base.view.data) + static_cast<size_t>(offset) * size_of(view.view.dtype);
     return tensor_handle(env, std::move(view));
   });
 }
@@ -300,9 +302,9 @@ void export_function(napi_env env, Napi::Object exports, const char* name, napi_
   exports.Set(name, function);
 }
 
-#define HR_BIND_OP(op, Params)                                       \
-  napi_value bound_##op(napi_env env, napi_callback_info info) {     \
-    return call_op<Params>(env, info, #op, &OpTable::op);            \
+#define HR_BIND_OP(op, Params)                                   \
+  napi_value bound_##op(napi_env env, napi_callback_info info) { \
+    return call_op<Params>(env, info, #op, &OpTable::op);        \
   }
 HR_ALL_OPS(HR_BIND_OP)
 #undef HR_BIND_OP

@@ -76,8 +76,8 @@ class ArgDecoder {
     if (device_ && device_ != &device) {
       throw Error(ErrorKind::device, name.op, name.arg,
                   "\"" + std::string(name.arg) + "\" is on device " + device.name() + " (" +
-                      device.description() + "), but the tensors before it are on " + device_->name() +
-                      " (" + device_->description() + ")");
+                      device.description() + "), but the tensors before it are on " + device_->name() + " (" +
+                      device_->description() + ")");
     }
     device_ = &device;
   }

@@ -28,8 +28,8 @@ Environment& Environment::of(napi_env env) {
     auto* created = new Environment(env);
     data = created;
     ok(napi_set_instance_data(
-        env, created, [](napi_env, void* environment, void*) { delete static_cast<Environment*>(environment); },
-        nullptr));
+        env, created,
+        [](napi_env, void* environment, void*) { delete static_cast<Environment*>(environment); }, nullptr));
     ok(napi_add_env_cleanup_hook(
         env, [](void* environment) { static_cast<Environment*>(environment)->close(); }, created));
   }

@@ -13,9 +13,9 @@
 namespace hr {
 
 // One table per instruction set, defined by cpu/kernels/table.cpp.
-#define HR_DECLARE_TABLE(isa)              \
-  namespace isa {                          \
-  extern const cpu::KernelTable kKernels;  \
+#define HR_DECLARE_TABLE(isa)             \
+  namespace isa {                         \
+  extern const cpu::KernelTable kKernels; \
   }
 HR_DECLARE_TABLE(reference)
 HR_DECLARE_TABLE(cpu_plain)
@@ -122,9 +122,8 @@ class CpuBackend final : public Backend {
   void upload(void* to, const void* from, size_t bytes) override {
     std::unique_ptr<std::byte[]> staging(new std::byte[bytes]);
     std::memcpy(staging.get(), from, bytes);
-    stream_.push([to, bytes, staging = std::move(staging)](Context&) {
-      std::memcpy(to, staging.get(), bytes);
-    });
+    stream_.push(
+        [to, bytes, staging = std::move(staging)](Context&) { std::memcpy(to, staging.get(), bytes); });
   }
   void download(void* to, const void* from, size_t bytes, std::unique_ptr<Completion> done) override {
     stream_.push([this, to, from, bytes, done = std::move(done)](Context&) {
@@ -171,9 +170,7 @@ std::vector<std::string> available_isas() {
   return names;
 }
 
-std::unique_ptr<Backend> open_backend(const Config& config) {
-  return std::make_unique<CpuBackend>(config);
-}
+std::unique_ptr<Backend> open_backend(const Config& config) { return std::make_unique<CpuBackend>(config); }
 
 }  // namespace cpu
 }  // namespace hr

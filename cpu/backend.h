@@ -10,10 +10,10 @@
 namespace hr::cpu {
 
 struct Config {
-  std::string isa;            // "", or one of available_isas(); "" picks the best one
-  int num_threads = 0;        // 0: one per core
-  size_t memory_limit = 0;    // bytes of tensors; 0: the machine's memory
-  bool poison_memory = false; // fill new tensors with NaN, so that a kernel that forgets an output shows
+  std::string isa;             // "", or one of available_isas(); "" picks the best one
+  int num_threads = 0;         // 0: one per core
+  size_t memory_limit = 0;     // bytes of tensors; 0: the machine's memory
+  bool poison_memory = false;  // fill new tensors with NaN, so that a kernel that forgets an output shows
 };
 
 // Instruction sets this build has and this machine runs, best first: "avx512", "avx2", "neon", "plain".

@@ -1,8 +1,9 @@
 // isa: which instruction set the rest of this translation unit is compiled for.
 //
-// Every file in cpu/kernels is compiled once per instruction set with -DHR_ISA=reference|plain|avx2|avx512|neon
-// and baseline compiler flags. This header switches code generation by pragma and names the namespace that
-// all code after it lives in (hr::reference, hr::cpu_plain, hr::cpu_avx2, ...).
+// Every file in cpu/kernels is compiled once per instruction set with
+// -DHR_ISA=reference|plain|avx2|avx512|neon and baseline compiler flags. This header switches code generation
+// by pragma and names the namespace that all code after it lives in (hr::reference, hr::cpu_plain,
+// hr::cpu_avx2, ...).
 //
 // Include it, or a header that starts with it (cpu/simd.h, cpu/kernels/*.h), after every other header.
 // Reason: inline functions of headers seen earlier must stay baseline. The linker keeps one copy of each

@@ -14,8 +14,7 @@ class Scratch {
   // Everything taken while a Frame lives is given back when it ends.
   class Frame {
    public:
-    explicit Frame(Scratch& scratch)
-        : scratch_(scratch), block_(scratch.block_), used_(scratch.used_) {}
+    explicit Frame(Scratch& scratch) : scratch_(scratch), block_(scratch.block_), used_(scratch.used_) {}
     ~Frame() {
       scratch_.block_ = block_;
       scratch_.used_ = used_;

@@ -76,8 +76,7 @@ void ThreadPool::worker_loop(uint64_t seen) {
   Scratch scratch;
   for (;;) {
     const auto ready = [&] {
-      return stopping_.load(std::memory_order_relaxed) ||
-             generation_.load(std::memory_order_acquire) != seen;
+      return stopping_.load(std::memory_order_relaxed) || generation_.load(std::memory_order_acquire) != seen;
     };
     if (!spin_until(ready)) {
       std::unique_lock lock(mutex_);

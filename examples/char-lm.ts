@@ -64,12 +64,18 @@ const atEnd = await train.evaluate(model, corpus.valid, { maxBatches: 4 });
 atEnd.routerEntropy.forEach((entropy, layer) => {
   const before = atStart.routerEntropy[layer] ?? NaN;
   const load = (atEnd.expertLoad[layer] ?? []).map((share) => `${(100 * share).toFixed(0)} %`).join(" ");
-  console.log(`layer ${layer}: router entropy ${before.toFixed(3)} -> ${entropy.toFixed(3)} nats, load ${load}`);
+  console.log(
+    `layer ${layer}: router entropy ${before.toFixed(3)} -> ${entropy.toFixed(3)} nats, load ${load}`,
+  );
 });
 
 // A sample, drawn token by token.
 const ids = [...corpus.tokenizer.encode("The ")];
-for await (const id of train.generate(model, Int32Array.from(ids), { maxTokens: 300, temperature: 0.7, seed })) {
+for await (const id of train.generate(model, Int32Array.from(ids), {
+  maxTokens: 300,
+  temperature: 0.7,
+  seed,
+})) {
   ids.push(id);
 }
 console.log(corpus.tokenizer.decode(ids));

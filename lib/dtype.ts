@@ -22,7 +22,12 @@ const arrayTypes = {
 } as const;
 
 /** A typed array of `dtype` over `source`: a length, numbers, or a buffer that is shared. */
-export function arrayOf<D extends DType>(dtype: D, source: number | ArrayLike<number> | ArrayBuffer): ArrayOf[D] {
-  const ArrayType = arrayTypes[dtype] as unknown as new (source: number | ArrayLike<number> | ArrayBuffer) => ArrayOf[D];
+export function arrayOf<D extends DType>(
+  dtype: D,
+  source: number | ArrayLike<number> | ArrayBuffer,
+): ArrayOf[D] {
+  const ArrayType = arrayTypes[dtype] as unknown as new (
+    source: number | ArrayLike<number> | ArrayBuffer,
+  ) => ArrayOf[D];
   return new ArrayType(source);
 }

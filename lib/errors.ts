@@ -113,7 +113,11 @@ export class DataFileError extends HyperRouterError {
     reason: string,
     fix: string,
   ) {
-    super("DATA_FILE", offset === undefined ? `${path}: ${reason}` : `${path}: ${reason} (byte ${offset})`, fix);
+    super(
+      "DATA_FILE",
+      offset === undefined ? `${path}: ${reason}` : `${path}: ${reason} (byte ${offset})`,
+      fix,
+    );
   }
 }
 
@@ -125,7 +129,11 @@ export class CheckpointError extends HyperRouterError {
     reason: string,
     fix: string,
   ) {
-    super("CHECKPOINT", offset === undefined ? `${path}: ${reason}` : `${path}: ${reason} (byte ${offset})`, fix);
+    super(
+      "CHECKPOINT",
+      offset === undefined ? `${path}: ${reason}` : `${path}: ${reason} (byte ${offset})`,
+      fix,
+    );
   }
 }
 

@@ -26,9 +26,19 @@ export type DeviceId = number;
 export interface Native {
   openDevice(kind: string, isa: string, threads: number, memoryLimitBytes: number, poison: boolean): DeviceId;
   cpuIsas(): string[];
-  deviceInfo(device: DeviceId): { name: string; description: string; computeDType: "f32" | "f64"; threads: number };
+  deviceInfo(device: DeviceId): {
+    name: string;
+    description: string;
+    computeDType: "f32" | "f64";
+    threads: number;
+  };
   setThreads(device: DeviceId, count: number): void;
-  memoryStats(device: DeviceId): { liveBytes: number; peakBytes: number; pooledBytes: number; tensors: number };
+  memoryStats(device: DeviceId): {
+    liveBytes: number;
+    peakBytes: number;
+    pooledBytes: number;
+    tensors: number;
+  };
   resetPeak(device: DeviceId): void;
   createTensor(device: DeviceId, dtype: string, shape: readonly number[]): Handle;
   viewTensor(tensor: Handle, offset: number, shape: readonly number[]): Handle;
@@ -101,6 +111,10 @@ function errorOf(kind: string, op: string, arg: string, detail: string): Error {
     case "disposed":
       return new DisposedTensorError(`${op}: ${detail}`);
     default:
-      return new HyperRouterError("INTERNAL", `${op}: ${detail}`, "this is a defect of hyperrouter; please report it");
+      return new HyperRouterError(
+        "INTERNAL",
+        `${op}: ${detail}`,
+        "this is a defect of hyperrouter; please report it",
+      );
   }
 }

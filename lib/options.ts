@@ -35,7 +35,10 @@ export function rejectUnknownKeys(options: object, known: readonly string[]): vo
 /** @throws {ConfigError} unless `value` is an integer with `low <= value <= high`. */
 export function checkInteger(key: string, value: number, low: number, high = Infinity): void {
   if (Number.isSafeInteger(value) && value >= low && value <= high) return;
-  const range = high === Infinity ? `an integer of ${String(low)} or more` : `an integer from ${String(low)} to ${String(high)}`;
+  const range =
+    high === Infinity
+      ? `an integer of ${String(low)} or more`
+      : `an integer from ${String(low)} to ${String(high)}`;
   throw new ConfigError(key, value, `"${key}" is ${String(value)}`, `use ${range}`);
 }
 

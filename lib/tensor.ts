@@ -23,11 +23,14 @@ export type IndexTensor<S extends Shape = Shape> = Tensor<"i32", S>;
 /** Set HYPERROUTER_DEBUG=tensors to learn where a leaked or disposed tensor was created. */
 const recordsSites = (process.env["HYPERROUTER_DEBUG"] ?? "").split(",").includes("tensors");
 
-const registry = new FinalizationRegistry<{ handle: Handle; site: string | undefined }>(({ handle, site }) => {
-  countReclaimed();
-  native().releaseTensor(handle);
-  if (recordsSites) process.emitWarning(`a tensor was never disposed and the garbage collector freed it: ${site ?? ""}`);
-});
+const registry = new FinalizationRegistry<{ handle: Handle; site: string | undefined }>(
+  ({ handle, site }) => {
+    countReclaimed();
+    native().releaseTensor(handle);
+    if (recordsSites)
+      process.emitWarning(`a tensor was never disposed and the garbage collector freed it: ${site ?? ""}`);
+  },
+);
 
 /**
  * A dense, row-major array on a device. The value may still be in the making: reading it waits, nothing else
@@ -91,7 +94,11 @@ export class Tensor<D extends DType = DType, S extends Shape = Shape> {
   /** Reads the value of a tensor with one element. */
   async item(): Promise<number> {
     if (this.size !== 1) {
-      throw new ShapeError("item", "tensor", `the tensor has shape [${this.shape.join(", ")}], expected one element`);
+      throw new ShapeError(
+        "item",
+        "tensor",
+        `the tensor has shape [${this.shape.join(", ")}], expected one element`,
+      );
     }
     return (await this.data())[0] ?? NaN;
   }
@@ -136,7 +143,11 @@ export function sizeOf(shape: Shape): number {
 }
 
 /** A tensor whose elements are not set. */
-export function empty<D extends DType, const S extends Shape>(dtype: D, shape: S, device: Device): Tensor<D, S> {
+export function empty<D extends DType, const S extends Shape>(
+  dtype: D,
+  shape: S,
+  device: Device,
+): Tensor<D, S> {
   return new Tensor(native().createTensor(device.id, dtype, shape), dtype, shape, device);
 }
 

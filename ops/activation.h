@@ -39,7 +39,7 @@ struct ActivationBackwardParams {
   }
 };
 
-#define OPS_ACTIVATION(OP)          \
+#define OPS_ACTIVATION(OP)         \
   OP(activation, ActivationParams) \
   OP(activation_backward, ActivationBackwardParams)
 

@@ -62,8 +62,8 @@ void Check::floats(std::initializer_list<Named> tensors) const {
     if (!first) first = &named;
     if (named.tensor.dtype != first->tensor.dtype) {
       throw Error(ErrorKind::dtype, op_, named.arg,
-                  quoted(named.arg) + " is " + name(named.tensor.dtype) + " but " +
-                      quoted(first->arg) + " is " + name(first->tensor.dtype));
+                  quoted(named.arg) + " is " + name(named.tensor.dtype) + " but " + quoted(first->arg) +
+                      " is " + name(first->tensor.dtype));
     }
   }
 }
@@ -71,8 +71,8 @@ void Check::floats(std::initializer_list<Named> tensors) const {
 void Check::range(const char* arg, double value, double low, double high) const {
   if (value >= low && value <= high) return;
   throw Error(ErrorKind::value, op_, arg,
-              quoted(arg) + " is " + number_text(value) + ", expected " + number_text(low) +
-                  " to " + number_text(high));
+              quoted(arg) + " is " + number_text(value) + ", expected " + number_text(low) + " to " +
+                  number_text(high));
 }
 
 void Check::probability(const char* arg, double value) const {
@@ -95,8 +95,7 @@ void Check::same_size(const char* arg, const TensorView& t, const char* other_ar
                   shape_text(other) + ": the element counts differ");
 }
 
-void Check::rank_error(const char* arg, const TensorView& t,
-                       std::initializer_list<const char*> names) const {
+void Check::rank_error(const char* arg, const TensorView& t, std::initializer_list<const char*> names) const {
   std::string text = quoted(arg) + " has shape " + shape_text(t) + ", expected [";
   bool first = true;
   for (const char* dim_name : names) {

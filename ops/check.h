@@ -60,8 +60,7 @@ class Check {
   void require(bool ok, const char* arg, const std::string& detail) const {  // ErrorKind::value
     if (!ok) throw Error(ErrorKind::value, op_, arg, detail);
   }
-  void same_size(const char* arg, const TensorView& t, const char* other_arg,
-                 const TensorView& other) const;
+  void same_size(const char* arg, const TensorView& t, const char* other_arg, const TensorView& other) const;
 
  private:
   [[noreturn]] void rank_error(const char* arg, const TensorView& t,

@@ -10,15 +10,17 @@
 #define HR_EXPAND1(...) __VA_ARGS__
 #define HR_PARENS ()
 
-#define HR_VISIT_NEXT(first, ...) fn(#first, first); __VA_OPT__(HR_VISIT_AGAIN HR_PARENS(__VA_ARGS__))
+#define HR_VISIT_NEXT(first, ...) \
+  fn(#first, first);              \
+  __VA_OPT__(HR_VISIT_AGAIN HR_PARENS(__VA_ARGS__))
 #define HR_VISIT_AGAIN() HR_VISIT_NEXT
 
-#define HR_FIELDS(...)                       \
-  template <typename Fn>                     \
-  constexpr void visit(Fn&& fn) {            \
-    HR_EXPAND(HR_VISIT_NEXT(__VA_ARGS__))    \
-  }                                          \
-  template <typename Fn>                     \
-  constexpr void visit(Fn&& fn) const {      \
-    HR_EXPAND(HR_VISIT_NEXT(__VA_ARGS__))    \
+#define HR_FIELDS(...)                    \
+  template <typename Fn>                  \
+  constexpr void visit(Fn&& fn) {         \
+    HR_EXPAND(HR_VISIT_NEXT(__VA_ARGS__)) \
+  }                                       \
+  template <typename Fn>                  \
+  constexpr void visit(Fn&& fn) const {   \
+    HR_EXPAND(HR_VISIT_NEXT(__VA_ARGS__)) \
   }

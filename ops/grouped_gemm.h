@@ -22,9 +22,9 @@ namespace hr {
 HR_ENUM(RowScale, none, output, bias)
 
 // grouped_gemm: out[r] = s · dropout(act(a[row(r)] · W[e] + bias[e]))      for r in the segment of expert e
-// (scale = output); with scale = bias: out[r] = a[row(r)] · W[e] + s · bias[e]. s = row_scale[permutation[r]].
-// row(r) = permutation[r] / top_k when gathering, else r.
-// Dropout masks are keyed by (flat index, column), so they do not depend on the order of rows.
+// (scale = output); with scale = bias: out[r] = a[row(r)] · W[e] + s · bias[e]. s =
+// row_scale[permutation[r]]. row(r) = permutation[r] / top_k when gathering, else r. Dropout masks are keyed
+// by (flat index, column), so they do not depend on the order of rows.
 struct GroupedGemmParams {
   In a;                   // [num_rows, k] in expert order, or [num_tokens, k] when gathering
   In weight;              // [num_experts, n, k], or [num_experts, k, n] when transpose_weight
@@ -46,7 +46,11 @@ struct GroupedGemmParams {
             transpose_weight, scale, activation, dropout, seed, call)
   void check() const {
     Check c("grouped_gemm");
-    c.floats({{"a", a}, {"weight", weight}, {"bias", bias}, {"row_scale", row_scale}, {"out", out},
+    c.floats({{"a", a},
+              {"weight", weight},
+              {"bias", bias},
+              {"row_scale", row_scale},
+              {"out", out},
               {"pre_activation", pre_activation}});
     auto [num_experts, w1, w2] = c.dims<3>("weight", weight, {"num_experts", "n", "k"});
     const Dim n{"n", transpose_weight ? w2.value : w1.value};
@@ -72,7 +76,8 @@ struct GroupedGemmParams {
 };
 
 // grouped_gemm_dgrad: gradient through an expert's second product and its activation, fused.
-//   d_h = d_out[token] · W2[e];   d_z = s · d_h · dropout'·act'(z);   d_s = Σ d_h·(h / s) + ⟨d_out[token], b2[e]⟩
+//   d_h = d_out[token] · W2[e];   d_z = s · d_h · dropout'·act'(z);   d_s = Σ d_h·(h / s) + ⟨d_out[token],
+//   b2[e]⟩
 // Without pre_activation (none, relu) act' and the mask come from h itself: h > 0. Where s = 0 both
 // gradients through h are 0, which is what the top-k softmax backward needs.
 struct GroupedGemmDgradParams {
@@ -95,8 +100,13 @@ struct GroupedGemmDgradParams {
             d_row_scale, top_k, activation, dropout, seed, call)
   void check() const {
     Check c("grouped_gemm_dgrad");
-    c.floats({{"d_out", d_out}, {"weight", weight}, {"bias", bias}, {"row_scale", row_scale},
-              {"hidden", hidden}, {"pre_activation", pre_activation}, {"d_hidden", d_hidden},
+    c.floats({{"d_out", d_out},
+              {"weight", weight},
+              {"bias", bias},
+              {"row_scale", row_scale},
+              {"hidden", hidden},
+              {"pre_activation", pre_activation},
+              {"d_hidden", d_hidden},
               {"d_row_scale", d_row_scale}});
     auto [num_experts, d_model, ffn] = c.dims<3>("weight", weight, {"num_experts", "d_model", "ffn"});
     auto [num_routed] = c.dims<1>("permutation", permutation, {"num_routed"});
@@ -154,9 +164,9 @@ struct GroupedGemmWgradParams {
   }
 };
 
-#define OPS_GROUPED_GEMM(OP)                        \
-  OP(grouped_gemm, GroupedGemmParams)               \
-  OP(grouped_gemm_dgrad, GroupedGemmDgradParams)    \
+#define OPS_GROUPED_GEMM(OP)                     \
+  OP(grouped_gemm, GroupedGemmParams)            \
+  OP(grouped_gemm_dgrad, GroupedGemmDgradParams) \
   OP(grouped_gemm_wgrad, GroupedGemmWgradParams)
 
 }  // namespace hr

@@ -23,14 +23,19 @@ struct HyperRouterGenerateParams {
   HR_FIELDS(embedding, w1, b1, w2, b2, hidden, router_weight, router_bias)
   void check() const {
     Check c("hyper_router_generate");
-    c.floats({{"embedding", embedding}, {"w1", w1}, {"b1", b1}, {"w2", w2}, {"b2", b2},
-              {"hidden", hidden}, {"router_weight", router_weight}, {"router_bias", router_bias}});
+    c.floats({{"embedding", embedding},
+              {"w1", w1},
+              {"b1", b1},
+              {"w2", w2},
+              {"b2", b2},
+              {"hidden", hidden},
+              {"router_weight", router_weight},
+              {"router_bias", router_bias}});
     auto [num_layers, embed_dim] = c.dims<2>("embedding", embedding, {"num_layers", "embed_dim"});
-    auto [num_networks, hyper_size, w1_in] =
-        c.dims<3>("w1", w1, {"num_networks", "hyper_size", "embed_dim"});
+    auto [num_networks, hyper_size, w1_in] = c.dims<3>("w1", w1, {"num_networks", "hyper_size", "embed_dim"});
     c.require(num_networks == 1 || num_networks == num_layers, "w1",
-              "\"w1\" holds " + std::to_string(num_networks.value) + " networks, expected 1 or num_layers=" +
-                  std::to_string(num_layers.value));
+              "\"w1\" holds " + std::to_string(num_networks.value) +
+                  " networks, expected 1 or num_layers=" + std::to_string(num_layers.value));
     auto [rw_layers, num_experts, d_model] =
         c.dims<3>("router_weight", router_weight, {"num_layers", "num_experts", "d_model"});
     const Dim outputs{"num_experts*(d_model+1)", num_experts * (d_model + 1)};
@@ -62,16 +67,22 @@ struct HyperRouterBackwardParams {
   HR_FIELDS(d_router_weight, d_router_bias, embedding, w1, w2, hidden, d_embedding, d_w1, d_b1, d_w2, d_b2)
   void check() const {
     Check c("hyper_router_backward");
-    c.floats({{"d_router_weight", d_router_weight}, {"d_router_bias", d_router_bias},
-              {"embedding", embedding}, {"w1", w1}, {"w2", w2}, {"hidden", hidden},
-              {"d_embedding", d_embedding}, {"d_w1", d_w1}, {"d_b1", d_b1}, {"d_w2", d_w2},
+    c.floats({{"d_router_weight", d_router_weight},
+              {"d_router_bias", d_router_bias},
+              {"embedding", embedding},
+              {"w1", w1},
+              {"w2", w2},
+              {"hidden", hidden},
+              {"d_embedding", d_embedding},
+              {"d_w1", d_w1},
+              {"d_b1", d_b1},
+              {"d_w2", d_w2},
               {"d_b2", d_b2}});
     auto [num_layers, embed_dim] = c.dims<2>("embedding", embedding, {"num_layers", "embed_dim"});
-    auto [num_networks, hyper_size, w1_in] =
-        c.dims<3>("w1", w1, {"num_networks", "hyper_size", "embed_dim"});
+    auto [num_networks, hyper_size, w1_in] = c.dims<3>("w1", w1, {"num_networks", "hyper_size", "embed_dim"});
     c.require(num_networks == 1 || num_networks == num_layers, "w1",
-              "\"w1\" holds " + std::to_string(num_networks.value) + " networks, expected 1 or num_layers=" +
-                  std::to_string(num_layers.value));
+              "\"w1\" holds " + std::to_string(num_networks.value) +
+                  " networks, expected 1 or num_layers=" + std::to_string(num_layers.value));
     auto [rw_layers, num_experts, d_model] =
         c.dims<3>("d_router_weight", d_router_weight, {"num_layers", "num_experts", "d_model"});
     const Dim outputs{"num_experts*(d_model+1)", num_experts * (d_model + 1)};
@@ -88,8 +99,8 @@ struct HyperRouterBackwardParams {
   }
 };
 
-#define OPS_HYPER_ROUTER(OP)                              \
-  OP(hyper_router_generate, HyperRouterGenerateParams)    \
+#define OPS_HYPER_ROUTER(OP)                           \
+  OP(hyper_router_generate, HyperRouterGenerateParams) \
   OP(hyper_router_backward, HyperRouterBackwardParams)
 
 }  // namespace hr

@@ -8,14 +8,14 @@ namespace hr {
 // layer_norm: s = x + dropout(branch);  y = (s - mean) · rstd · weight + bias       [Ba et al. 2016]
 // mean and the biased variance are over the row; rstd = 1 / √(variance + eps).
 struct LayerNormParams {
-  In x;            // [num_rows, d_model] the residual stream
-  OptIn branch;    // [num_rows, d_model] added to x after dropout
-  In weight;       // [d_model]
-  In bias;         // [d_model]
-  Out y;           // [num_rows, d_model]
-  OptOut sum;      // [num_rows, d_model] s, saved for backward; present exactly when branch is
-  Out mean;        // [num_rows]
-  Out rstd;        // [num_rows]
+  In x;          // [num_rows, d_model] the residual stream
+  OptIn branch;  // [num_rows, d_model] added to x after dropout
+  In weight;     // [d_model]
+  In bias;       // [d_model]
+  Out y;         // [num_rows, d_model]
+  OptOut sum;    // [num_rows, d_model] s, saved for backward; present exactly when branch is
+  Out mean;      // [num_rows]
+  Out rstd;      // [num_rows]
   double eps = 1e-5;
   double dropout = 0;
   uint64_t seed = 0;
@@ -23,8 +23,14 @@ struct LayerNormParams {
   HR_FIELDS(x, branch, weight, bias, y, sum, mean, rstd, eps, dropout, seed, call)
   void check() const {
     Check c("layer_norm");
-    c.floats({{"x", x}, {"branch", branch}, {"weight", weight}, {"bias", bias}, {"y", y}, {"sum", sum},
-              {"mean", mean}, {"rstd", rstd}});
+    c.floats({{"x", x},
+              {"branch", branch},
+              {"weight", weight},
+              {"bias", bias},
+              {"y", y},
+              {"sum", sum},
+              {"mean", mean},
+              {"rstd", rstd}});
     auto [num_rows, d_model] = c.dims<2>("x", x, {"num_rows", "d_model"});
     c.shape("branch", branch, {num_rows, d_model});
     c.shape("weight", weight, {d_model});
@@ -45,15 +51,15 @@ struct LayerNormParams {
 //   d_s = rstd · (g - mean(g) - x^·mean(g·x^));  d_x (+)= d_s;  d_branch = dropout'(d_s)
 //   d_weight += Σ d_y·x^;  d_bias += Σ d_y       (rows summed in a fixed order)
 struct LayerNormBackwardParams {
-  In d_y;          // [num_rows, d_model]
-  In s;            // [num_rows, d_model] what forward normalised: sum, or x without a branch
-  In mean;         // [num_rows]
-  In rstd;         // [num_rows]
-  In weight;       // [d_model]
-  InOut d_x;       // [num_rows, d_model]
-  OptOut d_branch; // [num_rows, d_model]
-  InOut d_weight;  // [d_model] accumulates
-  InOut d_bias;    // [d_model] accumulates
+  In d_y;                   // [num_rows, d_model]
+  In s;                     // [num_rows, d_model] what forward normalised: sum, or x without a branch
+  In mean;                  // [num_rows]
+  In rstd;                  // [num_rows]
+  In weight;                // [d_model]
+  InOut d_x;                // [num_rows, d_model]
+  OptOut d_branch;          // [num_rows, d_model]
+  InOut d_weight;           // [d_model] accumulates
+  InOut d_bias;             // [d_model] accumulates
   bool accumulate = false;  // d_x
   double dropout = 0;
   uint64_t seed = 0;
@@ -61,8 +67,15 @@ struct LayerNormBackwardParams {
   HR_FIELDS(d_y, s, mean, rstd, weight, d_x, d_branch, d_weight, d_bias, accumulate, dropout, seed, call)
   void check() const {
     Check c("layer_norm_backward");
-    c.floats({{"d_y", d_y}, {"s", s}, {"mean", mean}, {"rstd", rstd}, {"weight", weight}, {"d_x", d_x},
-              {"d_branch", d_branch}, {"d_weight", d_weight}, {"d_bias", d_bias}});
+    c.floats({{"d_y", d_y},
+              {"s", s},
+              {"mean", mean},
+              {"rstd", rstd},
+              {"weight", weight},
+              {"d_x", d_x},
+              {"d_branch", d_branch},
+              {"d_weight", d_weight},
+              {"d_bias", d_bias}});
     auto [num_rows, d_model] = c.dims<2>("s", s, {"num_rows", "d_model"});
     c.shape("d_y", d_y, {num_rows, d_model});
     c.shape("mean", mean, {num_rows});

@@ -97,8 +97,14 @@ struct TailCrossEntropyBackwardParams {
   HR_FIELDS(d_nll, h, weight, bias, targets, lse, d_h, d_weight, d_bias, first_id)
   void check() const {
     Check c("tail_cross_entropy_backward");
-    c.floats({{"d_nll", d_nll}, {"h", h}, {"weight", weight}, {"bias", bias}, {"lse", lse}, {"d_h", d_h},
-              {"d_weight", d_weight}, {"d_bias", d_bias}});
+    c.floats({{"d_nll", d_nll},
+              {"h", h},
+              {"weight", weight},
+              {"bias", bias},
+              {"lse", lse},
+              {"d_h", d_h},
+              {"d_weight", d_weight},
+              {"d_bias", d_bias}});
     auto [num_tokens, width] = c.dims<2>("h", h, {"num_tokens", "width"});
     auto [size, weight_width] = c.dims<2>("weight", weight, {"size", "width"});
     c.shape("d_nll", d_nll, {num_tokens});

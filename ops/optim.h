@@ -54,15 +54,14 @@ struct SgdParams {
   HR_FIELDS(param, grad, momentum_buffer, grad_scale, lr, momentum, weight_decay, nesterov)
   void check() const {
     Check c("sgd");
-    c.floats({{"param", param}, {"grad", grad}, {"momentum_buffer", momentum_buffer},
-              {"grad_scale", grad_scale}});
+    c.floats(
+        {{"param", param}, {"grad", grad}, {"momentum_buffer", momentum_buffer}, {"grad_scale", grad_scale}});
     c.same_size("grad", grad, "param", param);
     if (momentum_buffer) c.same_size("momentum_buffer", momentum_buffer, "param", param);
     c.shape("grad_scale", grad_scale, {{"", 1}});
     c.finite("lr", lr);
     c.probability("momentum", momentum);
-    c.require(momentum == 0 || momentum_buffer, "momentum_buffer",
-              "momentum needs \"momentum_buffer\"");
+    c.require(momentum == 0 || momentum_buffer, "momentum_buffer", "momentum needs \"momentum_buffer\"");
     c.finite("weight_decay", weight_decay);
   }
 };
@@ -89,9 +88,9 @@ struct AdagradParams {
   }
 };
 
-#define OPS_OPTIM(OP)   \
-  OP(adam, AdamParams)  \
-  OP(sgd, SgdParams)    \
+#define OPS_OPTIM(OP)  \
+  OP(adam, AdamParams) \
+  OP(sgd, SgdParams)   \
   OP(adagrad, AdagradParams)
 
 }  // namespace hr

@@ -75,11 +75,11 @@ struct CountNonFiniteParams {
   }
 };
 
-#define OPS_REDUCE(OP)             \
-  OP(reduce_sum, ReduceSumParams)  \
-  OP(reduce_rows, ReduceRowsParams)\
-  OP(sum_squares, SumSquaresParams)\
-  OP(clip_factor, ClipFactorParams)\
+#define OPS_REDUCE(OP)              \
+  OP(reduce_sum, ReduceSumParams)   \
+  OP(reduce_rows, ReduceRowsParams) \
+  OP(sum_squares, SumSquaresParams) \
+  OP(clip_factor, ClipFactorParams) \
   OP(count_non_finite, CountNonFiniteParams)
 
 }  // namespace hr

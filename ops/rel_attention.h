@@ -1,4 +1,5 @@
-// rel_attention: multi-head attention with Transformer-XL relative positions.   [Dai et al. 2019, section 3.3]
+// rel_attention: multi-head attention with Transformer-XL relative positions.   [Dai et al. 2019,
+// section 3.3]
 //
 // For every batch element b and head h, with m = k_len - q_len memory rows before the current segment:
 //   score[i, j] = (⟨q_i + u, key_j⟩ + ⟨q_i + v, p_c⟩) / √d_head,    c = j + q_len - 1 - i
@@ -48,19 +49,19 @@ struct RelAttentionParams {
 
 // rel_attention_backward: d_q, d_kv, d_p are written; d_u and d_v (parameters) accumulate.
 struct RelAttentionBackwardParams {
-  In d_out;    // as out
-  In q;        // as in forward, like kv, p, u, v, out, lse
-  In kv;       //
-  In p;        //
-  In u;        //
-  In v;        //
-  In out;      //
-  In lse;      //
-  Out d_q;     // as q
-  Out d_kv;    // as kv
-  Out d_p;     // as p
-  InOut d_u;   // [num_heads, d_head]
-  InOut d_v;   // [num_heads, d_head]
+  In d_out;   // as out
+  In q;       // as in forward, like kv, p, u, v, out, lse
+  In kv;      //
+  In p;       //
+  In u;       //
+  In v;       //
+  In out;     //
+  In lse;     //
+  Out d_q;    // as q
+  Out d_kv;   // as kv
+  Out d_p;    // as p
+  InOut d_u;  // [num_heads, d_head]
+  InOut d_v;  // [num_heads, d_head]
   int64_t blocked_lag = 0;
   double dropout = 0;
   uint64_t seed = 0;
@@ -68,8 +69,19 @@ struct RelAttentionBackwardParams {
   HR_FIELDS(d_out, q, kv, p, u, v, out, lse, d_q, d_kv, d_p, d_u, d_v, blocked_lag, dropout, seed, call)
   void check() const {
     Check c("rel_attention_backward");
-    c.floats({{"d_out", d_out}, {"q", q}, {"kv", kv}, {"p", p}, {"u", u}, {"v", v}, {"out", out},
-              {"lse", lse}, {"d_q", d_q}, {"d_kv", d_kv}, {"d_p", d_p}, {"d_u", d_u}, {"d_v", d_v}});
+    c.floats({{"d_out", d_out},
+              {"q", q},
+              {"kv", kv},
+              {"p", p},
+              {"u", u},
+              {"v", v},
+              {"out", out},
+              {"lse", lse},
+              {"d_q", d_q},
+              {"d_kv", d_kv},
+              {"d_p", d_p},
+              {"d_u", d_u},
+              {"d_v", d_v}});
     auto [q_len, batch, width] = c.dims<3>("q", q, {"q_len", "batch", "num_heads*d_head"});
     auto [num_heads, d_head] = c.dims<2>("u", u, {"num_heads", "d_head"});
     auto [k_len, kv_batch, kv_width] = c.dims<3>("kv", kv, {"k_len", "batch", "2*num_heads*d_head"});
@@ -94,8 +106,8 @@ struct RelAttentionBackwardParams {
   }
 };
 
-#define OPS_REL_ATTENTION(OP)             \
-  OP(rel_attention, RelAttentionParams)   \
+#define OPS_REL_ATTENTION(OP)           \
+  OP(rel_attention, RelAttentionParams) \
   OP(rel_attention_backward, RelAttentionBackwardParams)
 
 }  // namespace hr

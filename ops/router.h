@@ -14,19 +14,22 @@ HR_ENUM(Weighting, softmax_kept, uniform)
 // Without x the logits are taken as they are: noise and other policies edit them first.
 // With weighting uniform and top_k = num_experts this is the uniform "dense" mode of the reference.
 struct RouterTopKParams {
-  OptIn x;             // [num_tokens, d_model]
-  OptIn router_weight; // [num_experts, d_model]
-  OptIn router_bias;   // [num_experts]
-  InOut logits;        // [num_tokens, num_experts]; written when x is given, else read
-  Out expert_indices;  // [num_tokens, top_k] i32
-  Out expert_weights;  // [num_tokens, top_k], rows sum to 1
+  OptIn x;              // [num_tokens, d_model]
+  OptIn router_weight;  // [num_experts, d_model]
+  OptIn router_bias;    // [num_experts]
+  InOut logits;         // [num_tokens, num_experts]; written when x is given, else read
+  Out expert_indices;   // [num_tokens, top_k] i32
+  Out expert_weights;   // [num_tokens, top_k], rows sum to 1
   int32_t top_k = 1;
   Weighting weighting = Weighting::softmax_kept;
   HR_FIELDS(x, router_weight, router_bias, logits, expert_indices, expert_weights, top_k, weighting)
   void check() const {
     Check c("router_topk");
-    c.floats({{"x", x}, {"router_weight", router_weight}, {"router_bias", router_bias},
-              {"logits", logits}, {"expert_weights", expert_weights}});
+    c.floats({{"x", x},
+              {"router_weight", router_weight},
+              {"router_bias", router_bias},
+              {"logits", logits},
+              {"expert_weights", expert_weights}});
     auto [num_tokens, num_experts] = c.dims<2>("logits", logits, {"num_tokens", "num_experts"});
     c.require(static_cast<bool>(x) == static_cast<bool>(router_weight), "x",
               "\"x\" and \"router_weight\" go together: pass both or neither");
@@ -53,8 +56,8 @@ struct RouterTopKBackwardParams {
   HR_FIELDS(d_expert_weights, expert_weights, expert_indices, d_logits, accumulate)
   void check() const {
     Check c("router_topk_backward");
-    c.floats({{"d_expert_weights", d_expert_weights}, {"expert_weights", expert_weights},
-              {"d_logits", d_logits}});
+    c.floats(
+        {{"d_expert_weights", d_expert_weights}, {"expert_weights", expert_weights}, {"d_logits", d_logits}});
     auto [num_tokens, top_k] = c.dims<2>("expert_weights", expert_weights, {"num_tokens", "top_k"});
     c.shape("d_expert_weights", d_expert_weights, {num_tokens, top_k});
     c.index("expert_indices", expert_indices, {num_tokens, top_k});
@@ -118,11 +121,11 @@ struct BalanceLossBackwardParams {
   }
 };
 
-#define OPS_ROUTER(OP)                                \
-  OP(router_topk, RouterTopKParams)                   \
-  OP(router_topk_backward, RouterTopKBackwardParams)  \
-  OP(router_entropy, RouterEntropyParams)             \
-  OP(balance_loss, BalanceLossParams)                 \
+#define OPS_ROUTER(OP)                               \
+  OP(router_topk, RouterTopKParams)                  \
+  OP(router_topk_backward, RouterTopKBackwardParams) \
+  OP(router_entropy, RouterEntropyParams)            \
+  OP(balance_loss, BalanceLossParams)                \
   OP(balance_loss_backward, BalanceLossBackwardParams)
 
 }  // namespace hr

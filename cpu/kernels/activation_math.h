@@ -78,14 +78,9 @@ struct ActivationFunction {
       return normal.distribution + x * normal.density;
     }
     if constexpr (kKind == Activation::silu) return sigmoid(x) * (1 + x * sigmoid(-x));
-    if constexpr (kKind == Activation::tanh) {
-      const Real t = tanh(x);
-      return 1 - t * t;
-    }
-    if constexpr (kKind == Activation::sigmoid) {
-      const Real s = sigmoid(x);
-      return s * (1 - s);
-    }
+    // Products, where 1 - t² and s·(1 - s) would cancel in the tails.
+    if constexpr (kKind == Activation::tanh) return 4 * sigmoid(2 * x) * sigmoid(-2 * x);
+    if constexpr (kKind == Activation::sigmoid) return sigmoid(x) * sigmoid(-x);
     return 1;
   }
 };

@@ -1,5 +1,6 @@
 // The kernel table of one instruction set. Never edited when an op is added.
 #include "cpu/kernel.h"
+
 #include "cpu/isa.h"
 
 namespace hr::HR_ISA_NAMESPACE {

@@ -46,7 +46,11 @@ class Tape implements Gradients {
   readonly #entries = new Map<Tensor, Entry>();
   #ownedBefore = 0;
 
-  record(inputs: readonly (Tensor | null | undefined)[], outputs: readonly Tensor[], rule: Node["backward"]): void {
+  record(
+    inputs: readonly (Tensor | null | undefined)[],
+    outputs: readonly Tensor[],
+    rule: Node["backward"],
+  ): void {
     const ownedBefore = this.#ownedBefore;
     if (!inputs.some((input) => this.wants(input))) return;
     for (const output of outputs) this.#tracked.add(output);
@@ -155,7 +159,8 @@ export function isRecording(): boolean {
  * @example const { loss } = backward(() => ({ loss: mean(crossEntropy(logits, targets)) }));
  */
 export function backward<T extends FloatTensor | { loss: FloatTensor }>(fn: () => T): T {
-  if (active) throw new Error("backward() calls cannot be nested; compute both losses in one call and add them");
+  if (active)
+    throw new Error("backward() calls cannot be nested; compute both losses in one call and add them");
   const tape = new Tape();
   const outer = currentScope();
   active = tape;

@@ -37,8 +37,14 @@ async function main(args: string[]): Promise<void> {
   const named = first !== undefined && !first.startsWith("-");
   const command = named ? commands.find(({ name }) => name === first) : trainCommand;
   if (!command) {
-    const meant = suggest(first ?? "", commands.map(({ name }) => name));
-    throw new UsageError(`there is no command "${first ?? ""}"`, meant === undefined ? "see --help" : `did you mean "${meant}"?`);
+    const meant = suggest(
+      first ?? "",
+      commands.map(({ name }) => name),
+    );
+    throw new UsageError(
+      `there is no command "${first ?? ""}"`,
+      meant === undefined ? "see --help" : `did you mean "${meant}"?`,
+    );
   }
   const rest = named ? args.slice(1) : args;
   if (rest.includes("--help") || rest.includes("-h")) terminal.print(command.help);

@@ -27,7 +27,9 @@ export class Progress {
     const fields = [
       `loss ${this.#loss.toFixed(3)}`,
       `bpc ${(this.#loss / Math.LN2).toFixed(3)}`,
-      `${Math.round(this.#tokens / elapsed).toString().padStart(5)} tok/s`,
+      `${Math.round(this.#tokens / elapsed)
+        .toString()
+        .padStart(5)} tok/s`,
       `left ${duration(left).padStart(4)}`,
       `k ${String(event.topK).padStart(2)}`,
       ...(event.routerEntropy.length > 0 ? [`entropy ${entropy.toFixed(3)}`] : []),

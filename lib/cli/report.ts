@@ -11,9 +11,18 @@ export function printSweep(terminal: Terminal, results: readonly Evaluation[]): 
 
 /** Router entropy and expert load per layer, before and after training. */
 export function printRouting(terminal: Terminal, before: Evaluation, after: Evaluation): void {
-  const load = (evaluation: Evaluation, layer: number): readonly number[] => evaluation.expertLoad[layer] ?? [];
+  const load = (evaluation: Evaluation, layer: number): readonly number[] =>
+    evaluation.expertLoad[layer] ?? [];
   terminal.table(
-    ["layer", "entropy at start", "at end", "largest load at start", "at end", "smallest load at start", "at end"],
+    [
+      "layer",
+      "entropy at start",
+      "at end",
+      "largest load at start",
+      "at end",
+      "smallest load at start",
+      "at end",
+    ],
     after.routerEntropy.map((entropy, layer) => [
       String(layer),
       (before.routerEntropy[layer] ?? NaN).toFixed(3),

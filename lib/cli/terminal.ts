@@ -35,7 +35,9 @@ export class Terminal {
     );
     const line = (cells: readonly string[]): string =>
       `  ${cells
-        .map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)))
+        .map((cell, column) =>
+          column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+        )
         .join("  ")}`;
     this.print(this.dim(line(header)));
     for (const row of rows) this.print(line(row));

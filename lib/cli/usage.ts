@@ -20,7 +20,11 @@ type Parsed<T extends Options> = ReturnType<
  *
  * @throws {UsageError} for an unknown option (with what was probably meant) or a missing value.
  */
-export function parseUsage<const T extends Options>(args: string[], options: T, positionals: number): Parsed<T> {
+export function parseUsage<const T extends Options>(
+  args: string[],
+  options: T,
+  positionals: number,
+): Parsed<T> {
   try {
     const parsed = parseArgs({ args, options, allowPositionals: true, strict: true });
     if (parsed.positionals.length > positionals) {

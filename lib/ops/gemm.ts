@@ -58,7 +58,16 @@ export function linear(
   const x2 = rowsOf(x);
   const width = weight.shape[0] ?? 0;
   const y = empty(x.device.float, [...x.shape.slice(0, -1), width] as Shape, x.device);
-  native().ops.gemm(x2.handle, weight.handle, bias?.handle ?? null, rowsOf(y).handle, false, true, activation, false);
+  native().ops.gemm(
+    x2.handle,
+    weight.handle,
+    bias?.handle ?? null,
+    rowsOf(y).handle,
+    false,
+    true,
+    activation,
+    false,
+  );
   record([x, weight, bias], [y], (gradients) => {
     const dY = gradients.of(y);
     if (!dY) return;

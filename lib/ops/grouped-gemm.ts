@@ -115,37 +115,36 @@ export function mixExperts(
       call,
     );
     if (gradients.wants(expertWeights)) gradients.add(expertWeights, dScale.view(expertWeights.shape));
-    if (gradients.wants(w2)) {
-      const weight = gradients.target(w2);
-      const bias = gradients.wants(b2) ? gradients.accumulator(b2) : null;
+    const into = (parameter: FloatTensor): FloatTensor =>
+      gradients.wants(parameter) ? gradients.accumulator(parameter) : emptyLike(parameter);
+    if (gradients.wants(w2) || gradients.wants(b2)) {
       ops.groupedGemmWgrad(
         dY.handle,
         hidden.handle,
-        bias ? scale.handle : null,
+        scale.handle,
         permutation,
         offsets,
-        weight.buffer.handle,
-        bias?.handle ?? null,
+        into(w2).handle,
+        into(b2).handle,
         topK,
         true,
         false,
-        weight.accumulate,
+        true,
       );
     }
-    if (gradients.wants(w1)) {
-      const weight = gradients.target(w1);
+    if (gradients.wants(w1) || gradients.wants(b1)) {
       ops.groupedGemmWgrad(
         dHidden.handle,
         x.handle,
         null,
         permutation,
         offsets,
-        weight.buffer.handle,
-        gradients.wants(b1) ? gradients.accumulator(b1).handle : null,
+        into(w1).handle,
+        into(b1).handle,
         topK,
         false,
         true,
-        weight.accumulate,
+        true,
       );
     }
     if (gradients.wants(x)) {

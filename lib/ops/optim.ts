@@ -82,5 +82,13 @@ export function adagrad(
   gradScale: FloatTensor | null,
   { lr, eps, weightDecay }: AdagradStep,
 ): void {
-  native().ops.adagrad(param.handle, grad.handle, sum.handle, gradScale?.handle ?? null, lr, eps, weightDecay);
+  native().ops.adagrad(
+    param.handle,
+    grad.handle,
+    sum.handle,
+    gradScale?.handle ?? null,
+    lr,
+    eps,
+    weightDecay,
+  );
 }

@@ -98,7 +98,13 @@ class LeafView implements Leaf {
  */
 export function concatRows<D extends DType>(parts: readonly Tensor<D>[]): Tensor<D> {
   const [first] = parts;
-  if (!first) throw new ShapeError("concatRows", "parts", "there is nothing to concatenate", "pass at least one tensor");
+  if (!first)
+    throw new ShapeError(
+      "concatRows",
+      "parts",
+      "there is nothing to concatenate",
+      "pass at least one tensor",
+    );
   const rest = first.shape.slice(1);
   const total = parts.reduce((sum, part) => sum + (part.shape[0] ?? 0), 0);
   const out = empty(first.dtype, [total, ...rest] as Shape, first.device);
@@ -118,7 +124,7 @@ export function concatRows<D extends DType>(parts: readonly Tensor<D>[]): Tensor
     offset += part.size;
   }
   record(parts, [out], (gradients) => {
-    const dOut = gradients.of(out as Tensor);
+    const dOut = gradients.of(out);
     if (!dOut) return;
     parts.forEach((part, i) => {
       if (gradients.wants(part)) gradients.add(part, dOut.view(part.shape, offsets[i]));

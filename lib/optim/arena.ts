@@ -30,7 +30,9 @@ export class Arena {
         "parameters",
         parameters.length,
         first ? "a parameter is listed twice" : "there are no parameters to train",
-        first ? "list each parameter in one group" : "pass model.parameters() with at least one trainable parameter",
+        first
+          ? "list each parameter in one group"
+          : "pass model.parameters() with at least one trainable parameter",
       );
     }
     let size = 0;

@@ -112,7 +112,7 @@ function part(buffer: FloatTensor, { begin, end }: Range): FloatTensor {
 function groupsOf(parameters: readonly Parameter[] | readonly ParameterGroup[]): readonly ParameterGroup[] {
   const isGroup = (item: Parameter | ParameterGroup): item is ParameterGroup => "parameters" in item;
   if (parameters.every(isGroup)) return parameters;
-  return [{ parameters: parameters as readonly Parameter[] }];
+  return [{ parameters }];
 }
 
 /** @throws {ConfigError} unless `value` is a finite number with `low <= value` and `value < high`. */

@@ -125,7 +125,9 @@ export function parseConfig(input: RunConfigInput | Record<string, unknown> = {}
 /** Every key with its value, as `train.lr`. */
 export function flatConfig(config: RunConfig): [key: string, value: unknown][] {
   return Object.entries(config).flatMap(([key, value]): [string, unknown][] =>
-    isSection(value) ? Object.entries(value).map(([inner, leaf]) => [`${key}.${inner}`, leaf]) : [[key, value]],
+    isSection(value)
+      ? Object.entries(value).map(([inner, leaf]) => [`${key}.${inner}`, leaf])
+      : [[key, value]],
   );
 }
 
@@ -137,14 +139,19 @@ export function flatConfig(config: RunConfig): [key: string, value: unknown][] {
 export function assign(input: Record<string, unknown>, assignment: string): void {
   const split = assignment.indexOf("=");
   if (split < 1) {
-    throw new ConfigError(assignment, undefined, `"${assignment}" is no setting`, "write key=value, as in train.lr=0.001");
+    throw new ConfigError(
+      assignment,
+      undefined,
+      `"${assignment}" is no setting`,
+      "write key=value, as in train.lr=0.001",
+    );
   }
   const path = assignment.slice(0, split).split(".");
   const last = path.pop() ?? "";
   let section = input;
   for (const key of path) {
     const inner = section[key];
-    section = isSection(inner) ? inner : ((section[key] = {}) as Record<string, unknown>);
+    section = isSection(inner) ? inner : (section[key] = {});
   }
   section[last] = parseValue(assignment.slice(split + 1));
 }
@@ -165,7 +172,11 @@ function configError(issue: z.core.$ZodIssue | undefined, input: object): Config
   const path = (issue?.path ?? []).map(String);
   if (issue?.code === "unrecognized_keys") {
     const key = [...path, issue.keys[0] ?? ""].join(".");
-    return unknownKey(key, valueAt(input, key.split(".")), flatConfig(schema.parse({})).map(([known]) => known));
+    return unknownKey(
+      key,
+      valueAt(input, key.split(".")),
+      flatConfig(schema.parse({})).map(([known]) => known),
+    );
   }
   const key = path.join(".");
   const value = valueAt(input, path);

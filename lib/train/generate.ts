@@ -56,7 +56,9 @@ export async function* generate(
 
 /** Draws an index from softmax(logits / temperature) over the likeliest `topTokens`. `u` is uniform in [0, 1). */
 function sample(logits: ArrayLike<number>, temperature: number, topTokens: number, u: number): number {
-  const order = Array.from(logits, (_, id) => id).sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b);
+  const order = Array.from(logits, (_, id) => id).sort(
+    (a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b,
+  );
   const best = order[0] ?? 0;
   if (temperature === 0) return best;
   const kept = order.slice(0, topTokens);

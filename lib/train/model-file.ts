@@ -1,4 +1,9 @@
-import { readSafetensors, type SafetensorsSource, toFloat64, writeSafetensors } from "../checkpoint/safetensors.js";
+import {
+  readSafetensors,
+  type SafetensorsSource,
+  toFloat64,
+  writeSafetensors,
+} from "../checkpoint/safetensors.js";
 import { type Tokenizer, tokenizerFromJson } from "../data/tokenizer.js";
 import { CheckpointError } from "../errors.js";
 import type { TransformerXL } from "../nn/transformer-xl.js";
@@ -34,7 +39,12 @@ export async function saveModel(path: string, { model, config, tokenizer }: Save
 export async function loadModel(path: string, device?: string): Promise<SavedModel> {
   const { tensors, metadata } = await readSafetensors(path);
   if (metadata.get("format") !== format) {
-    throw new CheckpointError(path, undefined, "this file holds no hyperrouter model", "pass a file that training wrote");
+    throw new CheckpointError(
+      path,
+      undefined,
+      "this file holds no hyperrouter model",
+      "pass a file that training wrote",
+    );
   }
   const config = parseConfig(parseJson(path, "config", metadata.get("config")) as RunConfig);
   if (device !== undefined) config.device = device;
@@ -56,7 +66,12 @@ export async function loadModel(path: string, device?: string): Promise<SavedMod
     unused.delete(name);
   }
   if (unused.size > 0) {
-    throw new CheckpointError(path, undefined, `unexpected tensors: ${[...unused].join(", ")}`, "restore the original file");
+    throw new CheckpointError(
+      path,
+      undefined,
+      `unexpected tensors: ${[...unused].join(", ")}`,
+      "restore the original file",
+    );
   }
   return { model, config, tokenizer };
 }
@@ -65,6 +80,11 @@ function parseJson(path: string, key: string, text: string | undefined): unknown
   try {
     return JSON.parse(text ?? "") as unknown;
   } catch {
-    throw new CheckpointError(path, undefined, `the metadata "${key}" is no JSON`, "restore the original file");
+    throw new CheckpointError(
+      path,
+      undefined,
+      `the metadata "${key}" is no JSON`,
+      "restore the original file",
+    );
   }
 }

@@ -31,7 +31,10 @@ export interface Run {
 /** Builds a run from its settings: opens the corpus, initialises the model, prepares the trainer. */
 export async function openRun(config: RunConfig): Promise<Run> {
   const { corpus: name, path, tokens } = config.data;
-  const corpus = await loadCorpus(name, { ...(path !== null && { path }), ...(tokens !== null && { tokens }) });
+  const corpus = await loadCorpus(name, {
+    ...(path !== null && { path }),
+    ...(tokens !== null && { tokens }),
+  });
   const model = buildModel(config, corpus.tokenizer.vocabSize);
   const optimizer = buildOptimizer(config.train, model);
   const trainer = new Trainer({
@@ -74,7 +77,10 @@ export function buildModel({ seed, device, model, train }: RunConfig, vocabSize:
   const { numExperts, topK, gate, hyperSize, moeLayers, ...options } = model;
   const balanced = { ...gates[gate], balance: { ...gates[gate].balance, weight: train.balanceWeight } };
   const moe = { numExperts, topK, hyperSize, gate: balanced, ...(moeLayers && { layers: moeLayers }) };
-  return new TransformerXL({ ...options, vocabSize, moe }, new Initializer({ seed, device: openDevice(device) }));
+  return new TransformerXL(
+    { ...options, vocabSize, moe },
+    new Initializer({ seed, device: openDevice(device) }),
+  );
 }
 
 function buildOptimizer(train: RunConfig["train"], model: Module): Optimizer {
@@ -95,7 +101,12 @@ function buildOptimizer(train: RunConfig["train"], model: Module): Optimizer {
 function buildLr({ lr, lrSchedule, minLr, warmupSteps, steps }: RunConfig["train"]): LrSchedule {
   switch (lrSchedule) {
     case "cosine":
-      return cosineLr({ lr, minLr: Math.min(minLr, lr), warmupSteps: Math.min(warmupSteps, steps - 1), maxSteps: steps });
+      return cosineLr({
+        lr,
+        minLr: Math.min(minLr, lr),
+        warmupSteps: Math.min(warmupSteps, steps - 1),
+        maxSteps: steps,
+      });
     case "invSqrt":
       return invSqrtLr({ lr, warmupSteps });
     case "constant":

@@ -108,7 +108,11 @@ export class Trainer {
    *
    * @throws {NonFiniteError} naming the first bad tensor, before it can reach the parameters.
    */
-  async *steps({ steps, maxSeconds = Infinity, signal }: RunOptions): AsyncGenerator<StepEvent, void, undefined> {
+  async *steps({
+    steps,
+    maxSeconds = Infinity,
+    signal,
+  }: RunOptions): AsyncGenerator<StepEvent, void, undefined> {
     const { model, optimizer, batches } = this.#options;
     model.train();
     const start = performance.now();
@@ -146,14 +150,16 @@ export class Trainer {
     // The first wait of the update: everything up to the gradient norm has run.
     const [losses, auxLosses, gradNorm, entropy] = await Promise.all([
       Promise.all(results.map(({ mean }) => mean.item())),
-      Promise.all(results.map(({ auxLoss }) => auxLoss?.item() ?? 0)),
+      Promise.all(results.map(async ({ auxLoss }) => (auxLoss ? auxLoss.item() : 0))),
       clip.norm.item(),
       Promise.all((results.at(-1)?.entropies ?? []).map((entropy) => entropy.item())),
     ]);
     const loss = losses.reduce((sum, part) => sum + part, 0) / losses.length;
     if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
       const tensor = await firstNonFinite(model, this.memories);
-      const what = Number.isFinite(loss) ? `the gradient norm became ${String(gradNorm)}` : `the loss became ${String(loss)}`;
+      const what = Number.isFinite(loss)
+        ? `the gradient norm became ${String(gradNorm)}`
+        : `the loss became ${String(loss)}`;
       throw new NonFiniteError(
         completed + 1,
         tensor,

@@ -47,8 +47,7 @@ HR_HD inline double log(double x) {
   double m;
   memcpy(&m, &bits, sizeof m);
   // ln m = 2 artanh(s) = 2s (1 + s²/3 + s⁴/5 + ...), |s| < 0.172
-  const double kArtanh[] = {1.0,      1.0 / 3,  1.0 / 5,  1.0 / 7,
-                            1.0 / 9,  1.0 / 11, 1.0 / 13, 1.0 / 15};
+  const double kArtanh[] = {1.0, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13, 1.0 / 15};
   const double s = div(add(m, -1.0), add(m, 1.0));
   const double ln_m = mul(mul(2.0, s), polynomial(mul(s, s), kArtanh));
   return add(mul(static_cast<double>(e), 0.69314718055994530942), ln_m);
@@ -60,9 +59,9 @@ HR_HD inline void sincos_turn(uint32_t bits, double& sin_out, double& cos_out) {
   const uint32_t q = (bits + 0x20000000u) >> 30;
   const int32_t rest = static_cast<int32_t>(bits - (q << 30));
   const double angle = mul(static_cast<double>(rest), 1.4629180792671596e-09);  // · 2π / 2^32
-  const double kSin[] = {1.0,           -1.0 / 6,       1.0 / 120,         -1.0 / 5040,
+  const double kSin[] = {1.0,          -1.0 / 6,        1.0 / 120,         -1.0 / 5040,
                          1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800.0};
-  const double kCos[] = {1.0,          -1.0 / 2,       1.0 / 24,         -1.0 / 720,
+  const double kCos[] = {1.0,         -1.0 / 2,       1.0 / 24,          -1.0 / 720,
                          1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600.0, -1.0 / 87178291200.0};
   const double square = mul(angle, angle);
   const double s = mul(angle, polynomial(square, kSin));
@@ -85,8 +84,7 @@ HR_HD inline NormalPair normal_pair(uint32_t a, uint32_t b) {
   const double radius = exact::sqrt(exact::mul(-2.0, exact::log(u)));
   double sin_t, cos_t;
   exact::sincos_turn(b, sin_t, cos_t);
-  return {static_cast<float>(exact::mul(radius, cos_t)),
-          static_cast<float>(exact::mul(radius, sin_t))};
+  return {static_cast<float>(exact::mul(radius, cos_t)), static_cast<float>(exact::mul(radius, sin_t))};
 }
 
 // Element `index` of the call: elements 2i and 2i + 1 are the pair made of words 2i and 2i + 1.

@@ -1,8 +1,8 @@
 // philox: counter-based random bits, the same on every device.   [Salmon et al. 2011, Philox4x32-10]
 //
 // A stream is named by a 64-bit seed (the key) and a 64-bit call id. Its 32-bit words are numbered: word
-// `index` is word (index & 3) of block (index >> 2), and block b has the counter {b, b >> 32, call, call >> 32}.
-// Any element's bits are therefore known without generating the ones before it, whoever computes it.
+// `index` is word (index & 3) of block (index >> 2), and block b has the counter {b, b >> 32, call, call >>
+// 32}. Any element's bits are therefore known without generating the ones before it, whoever computes it.
 #pragma once
 
 #include <cstdint>

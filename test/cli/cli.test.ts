@@ -32,8 +32,21 @@ function run(command: string, args: readonly string[]): Promise<Result> {
 const start = (...args: string[]): Promise<Result> => run("npm", ["start", "--silent", "--", ...args]);
 
 const small = ["steps=40", "seqLen=32"].flatMap((setting) => ["--set", `train.${setting}`]);
-const smallModel = ["numLayers=2", "dModel=32", "numHeads=2", "dHead=16", "dInner=32", "numExperts=8", "hyperSize=16"];
-const shortened = [...small, ...smallModel.flatMap((setting) => ["--set", `model.${setting}`]), "--set", "evaluation.maxBatches=3"];
+const smallModel = [
+  "numLayers=2",
+  "dModel=32",
+  "numHeads=2",
+  "dHead=16",
+  "dInner=32",
+  "numExperts=8",
+  "hyperSize=16",
+];
+const shortened = [
+  ...small,
+  ...smallModel.flatMap((setting) => ["--set", `model.${setting}`]),
+  "--set",
+  "evaluation.maxBatches=3",
+];
 
 test("npm start trains on the Brown corpus, reports, and names commands that work", async () => {
   const folder = await mkdtemp(join(tmpdir(), "hyperrouter-"));
@@ -45,7 +58,11 @@ test("npm start trains on the Brown corpus, reports, and names commands that wor
   expect(stdout).toMatch(/^ {2}model\.gate +hyper-router$/m);
   expect(stdout).toMatch(/^ {2}parameters +[\d,]+ in all, [\d,]+ trainable$/m);
   expect(stdout).toMatch(/^ {2}of the routers +[\d,]+ in all, 64 trainable$/m);
-  const steps = [...stdout.matchAll(/step +(\d+)\/40 +loss ([\d.]+) +bpc ([\d.]+) +\d+ tok\/s +left [\d:]+ +k +(\d+) +entropy ([\d.]+)/g)];
+  const steps = [
+    ...stdout.matchAll(
+      /step +(\d+)\/40 +loss ([\d.]+) +bpc ([\d.]+) +\d+ tok\/s +left [\d:]+ +k +(\d+) +entropy ([\d.]+)/g,
+    ),
+  ];
   expect(steps.length).toBeGreaterThanOrEqual(2);
   expect(Number(steps[0]?.[3])).toBeCloseTo(8, 0);
   expect(Number(steps.at(-1)?.[3])).toBeLessThan(7.5);
@@ -66,7 +83,15 @@ test("npm start trains on the Brown corpus, reports, and names commands that wor
   const results = JSON.parse(evaluated.stdout) as { topK: number; bpc: number }[];
   expect(results.map(({ bpc }) => bpc.toFixed(4))).toEqual(sweep.map(([, , bpc]) => bpc));
 
-  const generate = [join(folder, "model.safetensors"), "--prompt", "The jury said", "--max-tokens", "20", "--seed", "3"];
+  const generate = [
+    join(folder, "model.safetensors"),
+    "--prompt",
+    "The jury said",
+    "--max-tokens",
+    "20",
+    "--seed",
+    "3",
+  ];
   const [first, second] = [await start("generate", ...generate), await start("generate", ...generate)];
   expect(first.status).toBe(0);
   expect(first.stdout).toMatch(/^The jury said/);
@@ -83,7 +108,9 @@ test("the example trains, reports and samples through the API", async () => {
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   expect(stdout).toMatch(/^5135536 parameters, 3445120 of them trainable$/m);
   expect([...stdout.matchAll(/^step \d+\/8 {2}bpc \d\.\d{3} {2}k \d/gm)].length).toBe(8);
-  expect([...stdout.matchAll(/^test, k = (\d+): \d\.\d{4} bits per character$/gm)].map(([, k]) => k)).toEqual(["1", "2", "4", "8", "16"]);
+  expect([...stdout.matchAll(/^test, k = (\d+): \d\.\d{4} bits per character$/gm)].map(([, k]) => k)).toEqual(
+    ["1", "2", "4", "8", "16"],
+  );
   expect(stdout).toMatch(/^test, gzip -9: 3\.\d{4} bits per character$/m);
   expect([...stdout.matchAll(/^layer \d: router entropy [\d.]+ -> [\d.]+ nats, load/gm)].length).toBe(3);
   expect(stdout).toMatch(/\nThe /);

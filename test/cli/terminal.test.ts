@@ -54,7 +54,13 @@ describe("output", () => {
 
   test("aligns tables", () => {
     const { terminal, text } = output(false);
-    terminal.table(["k", "bits"], [["16", "2.5"], ["2", "12.75"]]);
+    terminal.table(
+      ["k", "bits"],
+      [
+        ["16", "2.5"],
+        ["2", "12.75"],
+      ],
+    );
     expect(text()).toBe("  k    bits\n  16    2.5\n  2   12.75\n");
   });
 

@@ -29,7 +29,16 @@ export function tinyConfig(path: string, overrides: Partial<Record<string, objec
     ...rest,
     data: { corpus: "text", path, tokens: "bytes", ...data },
     model: {
-      ...{ numLayers: 2, dModel: 16, numHeads: 2, dHead: 8, dInner: 24, numExperts: 4, topK: 2, hyperSize: 8 },
+      ...{
+        numLayers: 2,
+        dModel: 16,
+        numHeads: 2,
+        dHead: 8,
+        dInner: 24,
+        numExperts: 4,
+        topK: 2,
+        hyperSize: 8,
+      },
       ...{ memLen: 8 },
       ...model,
     },

@@ -70,11 +70,14 @@ describe("evaluate", () => {
     expect(results.map(({ topK }) => topK)).toEqual([1, 2, 4]);
     expect(new Set(results.map(({ nats }) => nats)).size).toBe(3);
     // With all experts the load is even by definition.
-    for (const load of results[2]?.expertLoad ?? []) for (const share of load) expect(share).toBeCloseTo(0.25, 12);
+    for (const load of results[2]?.expertLoad ?? [])
+      for (const share of load) expect(share).toBeCloseTo(0.25, 12);
   });
 
   test("stops when it is aborted", async () => {
-    await expect(evaluate(model, corpus.test, { signal: AbortSignal.abort(new Error("enough")) })).rejects.toThrow("enough");
+    await expect(
+      evaluate(model, corpus.test, { signal: AbortSignal.abort(new Error("enough")) }),
+    ).rejects.toThrow("enough");
   });
 });
 
@@ -132,7 +135,9 @@ describe("a saved model", () => {
     const loaded = await loadModel(path);
     expect(loaded.config).toEqual(config);
     const options = { maxBatches: 3 };
-    expect(await evaluate(loaded.model, corpus.test, options)).toEqual(await evaluate(model, corpus.test, options));
+    expect(await evaluate(loaded.model, corpus.test, options)).toEqual(
+      await evaluate(model, corpus.test, options),
+    );
     expect(loaded.tokenizer.decode(loaded.tokenizer.encode("the jury"))).toBe("the jury");
     loaded.model.dispose();
   });

@@ -19,7 +19,9 @@ async function parametersOf(model: Module): Promise<Record<string, number[]>> {
 }
 
 /** Trains from the start. @returns what happened, without times, and the parameters at the end. */
-async function trained(config: RunConfig): Promise<{ events: Omit<StepEvent, "seconds">[]; values: Record<string, number[]> }> {
+async function trained(
+  config: RunConfig,
+): Promise<{ events: Omit<StepEvent, "seconds">[]; values: Record<string, number[]> }> {
   const run = await openRun(config);
   const events = [];
   for await (const event of run.train()) events.push({ ...event, seconds: 0 });
@@ -31,7 +33,15 @@ async function trained(config: RunConfig): Promise<{ events: Omit<StepEvent, "se
 describe("training", () => {
   // Large enough that kernels cut their work into several tasks.
   const config = tinyConfig(text, {
-    model: { dModel: 64, dInner: 160, numHeads: 4, dHead: 16, numExperts: 8, dropout: 0.2, attentionDropout: 0.1 },
+    model: {
+      dModel: 64,
+      dInner: 160,
+      numHeads: 4,
+      dHead: 16,
+      numExperts: 8,
+      dropout: 0.2,
+      attentionDropout: 0.1,
+    },
     train: { steps: 6, batchSize: 12, seqLen: 48 },
   });
 
@@ -61,7 +71,9 @@ describe("training", () => {
   test("never changes what is frozen", async () => {
     for (const gate of ["hyper-router", "smoe-dropout"]) {
       const run = await openRun(tinyConfig(text, { model: { gate } }));
-      const frozen = [...run.model.namedParameters()].filter(([, { trainable }]) => !trainable).map(([name]) => name);
+      const frozen = [...run.model.namedParameters()]
+        .filter(([, { trainable }]) => !trainable)
+        .map(([name]) => name);
       expect(frozen.length).toBeGreaterThan(1);
       const before = await parametersOf(run.model);
       await run.trainer.run({ steps: 5 });
@@ -160,7 +172,9 @@ describe("training", () => {
       (error: unknown) => error,
     );
     expect(failure).toBeInstanceOf(NonFiniteError);
-    expect((failure as NonFiniteError).message).toContain(`the loss became NaN at step 1; first non-finite tensor: ${name}`);
+    expect((failure as NonFiniteError).message).toContain(
+      `the loss became NaN at step 1; first non-finite tensor: ${name}`,
+    );
     // The bad step reached no other parameter.
     const after = await parametersOf(run.model);
     for (const other of Object.keys(before)) if (other !== name) expect(after[other]).toEqual(before[other]);
@@ -175,7 +189,8 @@ describe("training", () => {
 });
 
 test("a model starts from the same weights whatever the gate, outside of the routers", async () => {
-  const names = (config: RunConfig): Promise<Record<string, number[]>> => parametersOf(buildModel(config, 256));
+  const names = (config: RunConfig): Promise<Record<string, number[]>> =>
+    parametersOf(buildModel(config, 256));
   const [hyper, learned] = await Promise.all([
     names(tinyConfig(text, { model: { gate: "hyper-router" } })),
     names(tinyConfig(text, { model: { gate: "smoe" } })),

@@ -23,10 +23,14 @@ async function run(args: string[], terminal: Terminal): Promise<void> {
     1,
   );
   const [path] = positionals;
-  if (path === undefined) throw new UsageError("no model is named", "npm start -- evaluate runs/brown/model.safetensors");
+  if (path === undefined)
+    throw new UsageError("no model is named", "npm start -- evaluate runs/brown/model.safetensors");
   const { model, config } = await loadModel(path);
   const { corpus: name, path: textPath, tokens } = config.data;
-  const corpus = await loadCorpus(name, { ...(textPath !== null && { path: textPath }), ...(tokens !== null && { tokens }) });
+  const corpus = await loadCorpus(name, {
+    ...(textPath !== null && { path: textPath }),
+    ...(tokens !== null && { tokens }),
+  });
   try {
     const topK = numberOption("top-k", values["top-k"]);
     const topKs = topK === undefined ? doublingTopKs(config.model.numExperts) : [topK];

@@ -29,7 +29,8 @@ async function run(args: string[], terminal: Terminal): Promise<void> {
     1,
   );
   const [path] = positionals;
-  if (path === undefined) throw new UsageError("no model is named", "npm start -- generate runs/brown/model.safetensors");
+  if (path === undefined)
+    throw new UsageError("no model is named", "npm start -- generate runs/brown/model.safetensors");
   const { model, tokenizer } = await loadModel(path);
   const topK = numberOption("top-k", values["top-k"]);
   if (topK !== undefined) model.setTopK(topK);
@@ -48,4 +49,9 @@ async function run(args: string[], terminal: Terminal): Promise<void> {
   terminal.print(tokenizer.decode(ids));
 }
 
-export const generateCommand: Command = { name: "generate", summary: "continue a text with a trained model", help, run };
+export const generateCommand: Command = {
+  name: "generate",
+  summary: "continue a text with a trained model",
+  help,
+  run,
+};

@@ -62,7 +62,12 @@ async function readConfig(file: string | undefined, assignments: readonly string
       input = JSON.parse(await readFile(file, "utf8")) as Record<string, unknown>;
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new ConfigError("config", file, `cannot read ${file}: ${reason}`, "pass a JSON file with settings");
+      throw new ConfigError(
+        "config",
+        file,
+        `cannot read ${file}: ${reason}`,
+        "pass a JSON file with settings",
+      );
     }
   }
   for (const assignment of assignments) assign(input, assignment);
@@ -70,7 +75,10 @@ async function readConfig(file: string | undefined, assignments: readonly string
 }
 
 function settingRows(config: RunConfig): [string, string][] {
-  return flatConfig(config).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
+  return flatConfig(config).map(([key, value]) => [
+    key,
+    typeof value === "string" ? value : JSON.stringify(value),
+  ]);
 }
 
 async function trainAndReport(training: Run, modelPath: string, terminal: Terminal): Promise<void> {
@@ -86,7 +94,12 @@ async function trainAndReport(training: Run, modelPath: string, terminal: Termin
   await saveModel(modelPath, { model, config, tokenizer: corpus.tokenizer });
 
   terminal.heading("Test text, for each number of experts per token");
-  const sweep = await sweepTopK(model, corpus.test, doublingTopKs(config.model.numExperts), evaluationOptions(config));
+  const sweep = await sweepTopK(
+    model,
+    corpus.test,
+    doublingTopKs(config.model.numExperts),
+    evaluationOptions(config),
+  );
   printSweep(terminal, sweep);
   await printGzip(corpus, Math.min(...sweep.map(({ bpc }) => bpc)), terminal);
 
@@ -114,9 +127,15 @@ function printSetup({ config, corpus, model }: Run, terminal: Terminal): void {
   terminal.pairs([
     ["device", `${device.name} (${device.description})`],
     ["vocabulary", count(corpus.tokenizer.vocabSize)],
-    ["tokens", `train ${count(corpus.train.length)}, valid ${count(corpus.valid.length)}, test ${count(corpus.test.length)}`],
+    [
+      "tokens",
+      `train ${count(corpus.train.length)}, valid ${count(corpus.valid.length)}, test ${count(corpus.test.length)}`,
+    ],
     ["parameters", `${count(model.countParameters())} in all, ${count(trainable)} trainable`],
-    ["of the routers", `${count(model.routers?.countParameters() ?? 0)} in all, ${count(model.routers?.countParameters("trainable") ?? 0)} trainable`],
+    [
+      "of the routers",
+      `${count(model.routers?.countParameters() ?? 0)} in all, ${count(model.routers?.countParameters("trainable") ?? 0)} trainable`,
+    ],
   ]);
 }
 
@@ -153,10 +172,17 @@ async function printGzip(corpus: Corpus, bpc: number, terminal: Terminal): Promi
   const text = corpus.tokenizer.decode(await corpus.test.read(0, corpus.test.length));
   const bits = (8 * gzipSync(text, { level: 9 }).length) / corpus.test.length;
   const verdict = bpc < bits ? terminal.green("the model wins") : "gzip wins";
-  terminal.print(`  gzip -9 on the same text: ${bits.toFixed(4)} bits per character; ${verdict} (${bpc.toFixed(4)})`);
+  terminal.print(
+    `  gzip -9 on the same text: ${bits.toFixed(4)} bits per character; ${verdict} (${bpc.toFixed(4)})`,
+  );
 }
 
-async function printSample(model: TransformerXL, corpus: Corpus, seed: number, terminal: Terminal): Promise<void> {
+async function printSample(
+  model: TransformerXL,
+  corpus: Corpus,
+  seed: number,
+  terminal: Terminal,
+): Promise<void> {
   const prompt = corpus.tokenizer.encode("The ");
   const ids = [...prompt];
   for await (const id of generate(model, prompt, { maxTokens: 400, temperature: 0.7, seed })) ids.push(id);
