@@ -212,11 +212,7 @@ void drop_block(const DropoutMask& mask, const Segments& segments, const Block& 
   for (int64_t row = block.row; row < block.row + block.rows; ++row) {
     float* piece = x + row * width + block.column;
     const uint64_t first = static_cast<uint64_t>(segments.permutation[row]) * width + block.column;
-    mask.for_words(first, block.columns, [&](int64_t offset, int count, const uint32_t* words) {
-      float* values = piece + offset;
-#pragma omp simd
-      for (int i = 0; i < count; ++i) values[i] = mask.apply(words[i], values[i]);
-    });
+    apply_dropout(mask, first, block.columns, piece, nullptr, piece);
   }
 }
 

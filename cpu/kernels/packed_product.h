@@ -138,7 +138,7 @@ void multiply_block(const Product& product, const Block& block, Scratch& scratch
   const int64_t column_panels = ceil_div(block.columns, kTileColumns);
   const int64_t pieces = product.k > kPieceK ? ceil_div(product.k, kPieceK) : 1;
   const int64_t most_k = min(product.k, kPieceK);
-  float* a = scratch.take<float>(kTileRows * most_k);
+  float* a = scratch.take<float>(row_panels * kTileRows * most_k);
   float* own_b = product.packed_b ? nullptr : scratch.take<float>(column_panels * kTileColumns * most_k);
   // Unfinished sums wait here for the next piece of k; with a single piece one slot serves all tiles.
   const int64_t slots = pieces > 1 ? row_panels * column_panels : 1;
@@ -150,19 +150,20 @@ void multiply_block(const Product& product, const Block& block, Scratch& scratch
     if (own_b) pack<kTileColumns>(product.b, block.column, block.columns, first_k, num_k, own_b);
     const float* b = own_b ? own_b : product.packed_b + block.column * product.k + first_k * kTileColumns;
     const int64_t b_panel = kTileColumns * (own_b ? num_k : product.k);
+    pack<kTileRows>(product.a, block.row, block.rows, first_k, num_k, a);
     for (int64_t i = 0; i < row_panels; ++i) {
       const int64_t row = block.row + i * kTileRows;
       const int rows = static_cast<int>(min(kTileRows, block.row + block.rows - row));
-      pack<kTileRows>(product.a, row, rows, first_k, num_k, a);
+      const float* a_panel = a + i * kTileRows * num_k;
       if (product.vector) {
-        multiply_vector(a, product.vector + first_k, num_k, rows, resume,
+        multiply_vector(a_panel, product.vector + first_k, num_k, rows, resume,
                         product.vector_sums + i * kTileRows);
       }
       for (int64_t j = 0; j < column_panels; ++j) {
         const int64_t column = block.column + j * kTileColumns;
         const int columns = static_cast<int>(min(kTileColumns, block.column + block.columns - column));
         float* tile = sums + (pieces > 1 ? (i * column_panels + j) * kTileSize : 0);
-        multiply_tile(rows, a, b + j * b_panel, num_k, resume, tile, product.touched.at(row, column));
+        multiply_tile(rows, a_panel, b + j * b_panel, num_k, resume, tile, product.touched.at(row, column));
         if (last) finish(Tile{row, column, rows, columns, tile});
       }
     }
