@@ -21,7 +21,7 @@ Measures what has the pattern in its name, by default all: ops (grouped_gemm, ge
   --quick        tiny sizes, few samples: does it run at all?`;
 
 /** Samples and sizes. */
-const full = { sizes: fullSizes, rounds: 9, sampleSeconds: 0.04, peakMilliseconds: 20, steps: 70 };
+const full = { sizes: fullSizes, rounds: 9, sampleSeconds: 0.04, peakMilliseconds: 20, steps: 50 };
 const quick: typeof full = { sizes: quickSizes, rounds: 1, sampleSeconds: 0, peakMilliseconds: 1, steps: 2 };
 
 async function main(args: string[]): Promise<void> {
