@@ -168,28 +168,18 @@ const int32_t* tokens_of_rows(Context& ctx, const Segments& segments, int32_t to
   return tokens;
 }
 
-// A block of one expert's result.
-struct ExpertBlock {
-  int64_t expert;
-  Block block;
-};
-
 // The blocks of all experts' results, one task each.
 class ExpertBlocks {
  public:
-  // grid_of(expert) cuts the result of one expert; first_row(expert) is added to the rows.
-  template <typename GridOf, typename FirstRow>
-  ExpertBlocks(Context& ctx, int64_t num_experts, GridOf&& grid_of, FirstRow&& first_row) {
+  // grid_of(expert) cuts the result of one expert.
+  template <typename GridOf>
+  ExpertBlocks(Context& ctx, int64_t num_experts, GridOf&& grid_of) {
     for (int64_t e = 0; e < num_experts; ++e) count_ += grid_of(e).num_blocks();
     blocks_ = ctx.workspace.take<ExpertBlock>(count_);
     ExpertBlock* next = blocks_;
     for (int64_t e = 0; e < num_experts; ++e) {
       const Grid grid = grid_of(e);
-      for (int64_t i = 0; i < grid.num_blocks(); ++i) {
-        *next = {e, grid.block(i)};
-        next->block.row += first_row(e);
-        ++next;
-      }
+      for (int64_t i = 0; i < grid.num_blocks(); ++i) *next++ = {e, grid.block(i)};
     }
   }
 
@@ -202,9 +192,41 @@ class ExpertBlocks {
   }
 
  private:
+  struct ExpertBlock {
+    int64_t expert;
+    Block block;
+  };
   ExpertBlock* blocks_;
   int64_t count_ = 0;
 };
+
+// For a result [num_routed, num_columns] = a[row] · weight[expert of the row]: calls
+// fn(expert, block, product, scratch) for its blocks, in parallel. `product` is that of the first expert.
+template <typename Fn>
+void for_segment_blocks(Context& ctx, const Segments& segments, const Product& product, int64_t num_columns,
+                        Fn&& fn) {
+  const int64_t num_experts = segments.num_experts, k = product.k;
+  const auto grid_of = [&](int64_t e, BlockLimit limit) {
+    return Grid(segments.first(e), segments.length(e), num_columns, limit);
+  };
+  const int64_t enough = packed::enough_blocks(segments.num_rows(), num_columns, k);
+  const BlockLimit limit = packed::choose_limit(enough, [&](BlockLimit l) {
+    int64_t count = 0;
+    for (int64_t e = 0; e < num_experts; ++e) count += grid_of(e, l).num_blocks();
+    return count;
+  });
+  bool shared = false;
+  for (int64_t e = 0; e < num_experts; ++e) shared |= grid_of(e, limit).num_row_blocks() > 1;
+  const float* packed_b = shared ? packed::pack_ahead(ctx, product.b, num_experts, k, num_columns) : nullptr;
+
+  const ExpertBlocks blocks(ctx, num_experts, [&](int64_t e) { return grid_of(e, limit); });
+  blocks.run(ctx, [&](int64_t expert, const Block& block, Scratch& scratch) {
+    Product of_expert = product;
+    of_expert.b = product.b.skip_numbers(expert * k * num_columns);
+    if (packed_b) of_expert.packed_b = packed_b + expert * packed::packed_size(k, num_columns);
+    fn(expert, block, of_expert, scratch);
+  });
+}
 
 // x = dropout(x) on a block of a [num_routed, width] tensor, while it is in cache.
 void drop_block(const DropoutMask& mask, const Segments& segments, const Block& block, int64_t width,
@@ -241,11 +263,11 @@ void store_tile(const Tile& tile, int64_t expert, const Segments& segments, cons
   });
 }
 
-// d_z = s · d_h · act'(z) / (1 - p), and dots[row of the tile] += Σ d_h · h.
+// d_z = s · d_h · act'(z) / (1 - p), and dots[row of the tile] = Σ d_h · h.
 void store_gradient_tile(const Tile& tile, const Segments& segments, const GroupedGemmDgradParams& p,
                          float keep_scale, float* dots) {
   const int64_t ffn = p.hidden.shape[1];
-  const bool from_hidden = p.activation == Activation::relu && !p.pre_activation;
+  const bool mask_from_hidden = p.activation == Activation::relu && !p.pre_activation;
   visit_activation(p.activation, [&](auto act) {
     tile.for_rows([&](int r, int columns) {
       const int64_t row = tile.row + r, first = row * ffn + tile.column;
@@ -256,8 +278,8 @@ void store_gradient_tile(const Tile& tile, const Segments& segments, const Group
       float dot = 0;
 #pragma omp simd reduction(+ : dot)
       for (int j = 0; j < columns; ++j) dot += d_h[j] * h[j];
-      dots[r] += dot;
-      if (from_hidden) {
+      dots[r] = dot;
+      if (mask_from_hidden) {
         const float scale = s * keep_scale;
 #pragma omp simd
         for (int j = 0; j < columns; ++j) d_z[j] = h[j] != 0 ? scale * d_h[j] : 0.0f;
@@ -273,91 +295,59 @@ void store_gradient_tile(const Tile& tile, const Segments& segments, const Group
   });
 }
 
-BlockLimit choose_row_limit(const Segments& segments, int64_t num_columns) {
-  return packed::choose_limit(packed::kEnoughBlocks, [&](BlockLimit limit) {
-    int64_t count = 0;
-    for (int64_t e = 0; e < segments.num_experts; ++e) {
-      count += Grid(segments.length(e), num_columns, limit).num_blocks();
-    }
-    return count;
-  });
-}
-
-// [num_routed, num_columns] in blocks none of which crosses a segment.
-ExpertBlocks cut_rows(Context& ctx, const Segments& segments, int64_t num_columns, BlockLimit limit) {
-  return {ctx, segments.num_experts, [&](int64_t e) { return Grid(segments.length(e), num_columns, limit); },
-          [&](int64_t e) { return segments.first(e); }};
-}
-
-// Packs all experts' B when some are used by several blocks.
-template <typename OperandOf>
-const float* pack_shared(Context& ctx, const Segments& segments, int64_t num_columns, int64_t k,
-                         BlockLimit limit, OperandOf&& operand_of) {
-  bool shared = false;
-  for (int64_t e = 0; e < segments.num_experts; ++e) shared |= segments.length(e) > limit.rows;
-  if (!shared) return nullptr;
-  return packed::pack_ahead(ctx, segments.num_experts, num_columns, k, operand_of);
-}
-
 }  // namespace
 
 void grouped_gemm(Context& ctx, const GroupedGemmParams& p) {
   const Segments segments("grouped_gemm", p);
   const int64_t n = p.out.shape[1], k = p.a.shape[1];
-  const Operand a{p.a.as<float>(), k, false, p.gather ? tokens_of_rows(ctx, segments, p.top_k) : nullptr};
-  const auto weight = [&](int64_t e) {
-    return Operand{p.weight.as<float>() + e * n * k, p.weight.shape[2], p.transpose_weight};
-  };
-  const BlockLimit limit = choose_row_limit(segments, n);
-  const float* packed_weight = pack_shared(ctx, segments, n, k, limit, weight);
+  const Product product{
+      {p.a.as<float>(), k, false, p.gather ? tokens_of_rows(ctx, segments, p.top_k) : nullptr},
+      {p.weight.as<float>(), p.weight.shape[2], p.transpose_weight},
+      k,
+      {n, p.out.as<float>(), p.pre_activation.as<float>()}};
   const DropoutMask mask(p.dropout, p.seed, p.call);
-  cut_rows(ctx, segments, n, limit).run(ctx, [&](int64_t expert, const Block& block, Scratch& scratch) {
-    Product product{a, weight(expert), k, {n, p.out.as<float>(), p.pre_activation.as<float>()}};
-    if (packed_weight) product.packed_b = packed_weight + expert * packed::packed_size(n, k);
-    packed::multiply_block(product, block, scratch,
-                           [&](const Tile& tile) { store_tile(tile, expert, segments, p); });
-    if (p.dropout > 0) drop_block(mask, segments, block, n, p.out.as<float>());
-  });
+  for_segment_blocks(ctx, segments, product, n,
+                     [&](int64_t expert, const Block& block, const Product& of_expert, Scratch& scratch) {
+                       packed::multiply_block(of_expert, block, scratch, [&](const Tile& tile) {
+                         store_tile(tile, expert, segments, p);
+                       });
+                       if (p.dropout > 0) drop_block(mask, segments, block, n, p.out.as<float>());
+                     });
 }
 
 void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
   const Segments segments("grouped_gemm_dgrad", p);
   const int64_t num_rows = segments.num_rows(), d_model = p.d_out.shape[1], ffn = p.hidden.shape[1];
-  const Operand d_out{p.d_out.as<float>(), d_model, false, tokens_of_rows(ctx, segments, p.top_k)};
+  const Product product{{p.d_out.as<float>(), d_model, false, tokens_of_rows(ctx, segments, p.top_k)},
+                        {p.weight.as<float>(), ffn, true},
+                        d_model,
+                        {ffn, p.hidden.as<float>(), p.d_hidden.as<float>(), p.pre_activation.as<float>()}};
   const DropoutMask mask(p.dropout, p.seed, p.call);
-  const bool from_hidden = p.activation == Activation::relu && !p.pre_activation;
-  const auto weight = [&](int64_t e) { return Operand{p.weight.as<float>() + e * d_model * ffn, ffn, true}; };
-  const BlockLimit limit = choose_row_limit(segments, ffn);
-  const float* packed_weight = pack_shared(ctx, segments, ffn, d_model, limit, weight);
-  const int64_t column_blocks = Grid(1, ffn, limit).columns.count,
-                column_size = Grid(1, ffn, limit).columns.size;
-  float* bias_dots = ctx.workspace.take<float>(num_rows);                    // ⟨d_out[token], b2⟩
-  float* hidden_dots = ctx.workspace.take<float>(column_blocks * num_rows);  // parts of Σ d_h · h
-  cut_rows(ctx, segments, ffn, limit).run(ctx, [&](int64_t expert, const Block& block, Scratch& scratch) {
-    Product product{d_out,
-                    weight(expert),
-                    d_model,
-                    {ffn, p.hidden.as<float>(), p.d_hidden.as<float>(), p.pre_activation.as<float>()}};
-    if (packed_weight) product.packed_b = packed_weight + expert * packed::packed_size(ffn, d_model);
-    if (p.bias && block.column == 0) {
-      product.vector = p.bias.as<float>() + expert * d_model;
-      product.vector_sums = bias_dots + block.row;
-    }
-    float* dots = hidden_dots + block.column / column_size * num_rows + block.row;
-    memset(dots, 0, block.rows * sizeof(float));
-    packed::multiply_block(product, block, scratch, [&](const Tile& tile) {
-      store_gradient_tile(tile, segments, p, mask.scale, dots + tile.row - block.row);
-    });
-    if (p.dropout > 0 && !from_hidden) drop_block(mask, segments, block, ffn, p.d_hidden.as<float>());
-  });
+  const bool mask_from_hidden = p.activation == Activation::relu && !p.pre_activation;
+  const int64_t num_parts = ceil_div(ffn, packed::kTileColumns);
+  float* bias_dots = ctx.workspace.take<float>(num_rows);                // ⟨d_out[token], b2⟩
+  float* hidden_dots = ctx.workspace.take<float>(num_parts * num_rows);  // parts of Σ d_h · h
+  for_segment_blocks(ctx, segments, product, ffn,
+                     [&](int64_t expert, const Block& block, Product of_expert, Scratch& scratch) {
+                       if (p.bias && block.column == 0) {
+                         of_expert.vector = p.bias.as<float>() + expert * d_model;
+                         of_expert.vector_sums = bias_dots + block.row;
+                       }
+                       packed::multiply_block(of_expert, block, scratch, [&](const Tile& tile) {
+                         float* dots = hidden_dots + tile.column / packed::kTileColumns * num_rows + tile.row;
+                         store_gradient_tile(tile, segments, p, mask.scale, dots);
+                       });
+                       if (p.dropout > 0 && !mask_from_hidden)
+                         drop_block(mask, segments, block, ffn, p.d_hidden.as<float>());
+                     });
 
   float* d_row_scale = p.d_row_scale.as<float>();
   memset(d_row_scale, 0, p.d_row_scale.bytes());
   for (int64_t row = 0; row < num_rows; ++row) {
     const int64_t f = segments.permutation[row];
-    float dot = 0;
-    for (int64_t part = 0; part < column_blocks; ++part) dot += hidden_dots[part * num_rows + row];
     const float s = p.row_scale.as<float>()[f];
+    float dot = 0;
+    for (int64_t part = 0; part < num_parts; ++part) dot += hidden_dots[part * num_rows + row];
     d_row_scale[f] = (s != 0 ? dot / s : 0.0f) + (p.bias ? bias_dots[row] : 0.0f);
   }
 }
@@ -373,13 +363,13 @@ void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
     scales[row] = p.row_scale ? p.row_scale.as<float>()[segments.permutation[row]] : 1.0f;
   }
   // An expert's share of the blocks is its share of the rows.
-  const auto grid_of = [&](int64_t e) {
-    const int64_t all = segments.num_rows() > 0 ? segments.num_rows() : 1;
-    return Grid(m, n,
-                packed::choose_limit(packed::kEnoughBlocks * segments.length(e) / all,
-                                     [&](BlockLimit limit) { return Grid(m, n, limit).num_blocks(); }));
-  };
-  const ExpertBlocks blocks(ctx, segments.num_experts, grid_of, [](int64_t) { return 0; });
+  const int64_t num_rows = segments.num_rows(), enough = packed::enough_blocks(num_rows, n, m);
+  const ExpertBlocks blocks(ctx, segments.num_experts, [&](int64_t e) {
+    const int64_t share = num_rows > 0 ? enough * segments.length(e) / num_rows : 0;
+    return Grid(0, m, n, packed::choose_limit(share, [&](BlockLimit limit) {
+                  return Grid(0, m, n, limit).num_blocks();
+                }));
+  });
   blocks.run(ctx, [&](int64_t expert, const Block& block, Scratch& scratch) {
     const int64_t first = segments.first(expert);
     float* d_weight = p.d_weight.as<float>() + expert * m * n;

@@ -21,6 +21,9 @@ struct Operand {
 
   const float* row(int64_t r) const { return data + (rows ? rows[r] : r) * stride; }
 
+  // The matrix that starts `count` numbers later.
+  Operand skip_numbers(int64_t count) const { return {data + count, stride, k_major, rows}; }
+
   // The same matrix without its first `count` rows.
   Operand skip_rows(int64_t count) const {
     if (rows) return {data, stride, k_major, rows + count};

@@ -1,9 +1,10 @@
 // packed_product: C = A · B, the one matrix product of this package.
 //
-// C is cut into blocks, one task each. A task walks k in pieces of kPieceK; for each piece it packs its rows
-// of A (they stay in the second-level cache), then one panel of B after the other, and multiplies that panel
-// with all panels of A, tile by tile in registers. [Goto and van de Geijn 2008; Van Zee and van de Geijn
-// 2015, BLIS] Finished tiles go to the caller, who stores them: the epilogue.
+// C is cut into blocks, one task each. A task walks k in pieces of kPieceK. For each piece it packs its rows
+// of A and its columns of B (together they fit the second-level cache) and multiplies every panel of A, which
+// then sits in the first-level cache, with all panels of B, tile by tile in registers. [after Goto and van de
+// Geijn 2008, and BLIS: Van Zee and van de Geijn 2015] Finished tiles go to the caller, who stores them: the
+// epilogue.
 //
 // Each element is one chain of multiply-adds over ascending k, whatever the blocks: results depend on neither
 // their cut nor the threads.
@@ -170,57 +171,69 @@ void multiply_block(const Product& product, const Block& block, Scratch& scratch
   }
 }
 
-// Packs every column of `count` operands B [k, num_columns], for products whose blocks share columns.
-// The result, in the workspace, has packed_size(num_columns, k) numbers for each.
-HR_INLINE int64_t packed_size(int64_t num_columns, int64_t k) {
+// The numbers that one packed B [k, num_columns] takes.
+HR_INLINE int64_t packed_size(int64_t k, int64_t num_columns) {
   return ceil_div(num_columns, kTileColumns) * kTileColumns * k;
 }
 
-template <typename OperandOf>
-const float* pack_ahead(Context& ctx, int64_t count, int64_t num_columns, int64_t k, OperandOf&& operand_of) {
-  float* packed_b = ctx.workspace.take<float>(count * packed_size(num_columns, k));
+// Packs `count` matrices B [k, num_columns], one after the other in memory, for products in which several
+// blocks read the same columns. Returns null when the copies would not stay in the third-level cache: then
+// packing again in each block costs less.
+HR_INLINE const float* pack_ahead(Context& ctx, const Operand& first, int64_t count, int64_t k,
+                                  int64_t num_columns) {
+  constexpr int64_t kMostNumbers = int64_t{8} << 20;
+  if (count * packed_size(k, num_columns) > kMostNumbers) return nullptr;
+  float* packed_b = ctx.workspace.take<float>(count * packed_size(k, num_columns));
   const int64_t panels = ceil_div(num_columns, kTileColumns);
   ctx.pool.run(count * panels, [&](int64_t task, Scratch&) {
     const int64_t column = task % panels * kTileColumns;
-    pack<kTileColumns>(operand_of(task / panels), column, min(kTileColumns, num_columns - column), 0, k,
-                       packed_b + task * kTileColumns * k);
+    pack<kTileColumns>(first.skip_numbers(task / panels * k * num_columns), column,
+                       min(kTileColumns, num_columns - column), 0, k, packed_b + task * kTileColumns * k);
   });
   return packed_b;
 }
-
-// An extent cut into `count` equal pieces of `size`, a multiple of the tile; the last piece may be smaller.
-struct Cut {
-  int64_t extent, size, count;
-
-  Cut(int64_t extent_, int64_t most, int64_t unit) : extent(extent_) {
-    const int64_t pieces = ceil_div(extent, most);
-    size = pieces > 0 ? ceil_div(ceil_div(extent, pieces), unit) * unit : unit;
-    count = ceil_div(extent, size);
-  }
-  int64_t first(int64_t piece) const { return piece * size; }
-  int64_t length(int64_t piece) const { return min(size, extent - piece * size); }
-};
 
 // The largest block of a cut, up to rounding to whole tiles.
 struct BlockLimit {
   int64_t rows, columns;
 };
 
-// C [rows, columns] cut into blocks.
-struct Grid {
-  Cut rows, columns;
+// Rows first_row .. first_row + num_rows - 1 of C cut into blocks of equal size.
+class Grid {
+ public:
+  Grid(int64_t first_row, int64_t num_rows, int64_t num_columns, BlockLimit limit)
+      : first_row_(first_row),
+        num_rows_(num_rows),
+        num_columns_(num_columns),
+        block_rows_(block_size(num_rows, limit.rows, kTileRows)),
+        block_columns_(block_size(num_columns, limit.columns, kTileColumns)) {}
 
-  Grid(int64_t num_rows, int64_t num_columns, BlockLimit limit)
-      : rows(num_rows, limit.rows, kTileRows), columns(num_columns, limit.columns, kTileColumns) {}
-  int64_t num_blocks() const { return rows.count * columns.count; }
-  // Neighbouring blocks share their rows.
+  int64_t num_row_blocks() const { return ceil_div(num_rows_, block_rows_); }
+  int64_t num_column_blocks() const { return ceil_div(num_columns_, block_columns_); }
+  int64_t num_blocks() const { return num_row_blocks() * num_column_blocks(); }
+
   Block block(int64_t i) const {
-    const int64_t row = i / columns.count, column = i % columns.count;
-    return {rows.first(row), rows.length(row), columns.first(column), columns.length(column)};
+    const int64_t row = i / num_column_blocks() * block_rows_;
+    const int64_t column = i % num_column_blocks() * block_columns_;
+    return {first_row_ + row, min(block_rows_, num_rows_ - row), column,
+            min(block_columns_, num_columns_ - column)};
   }
+
+ private:
+  static int64_t block_size(int64_t extent, int64_t most, int64_t unit) {
+    const int64_t blocks = extent > most ? ceil_div(extent, most) : 1;
+    const int64_t units = ceil_div(ceil_div(extent, blocks), unit);
+    return (units > 0 ? units : 1) * unit;
+  }
+
+  int64_t first_row_, num_rows_, num_columns_, block_rows_, block_columns_;
 };
 
-inline constexpr int64_t kEnoughBlocks = 32;  // keeps 16 threads busy
+// How many blocks a product deserves: enough for 16 threads, none with less than some 20 µs of work.
+HR_INLINE int64_t enough_blocks(int64_t num_rows, int64_t num_columns, int64_t k) {
+  constexpr int64_t kMostBlocks = 32, kBlockWork = int64_t{1} << 20;
+  return min(kMostBlocks, (num_rows + kTileRows) * num_columns * k / kBlockWork);
+}
 
 // The first limit, from large to small, that makes enough blocks. High blocks pack less of B twice, wide ones
 // less of A; 512 columns of a piece of k fill half of a 1 MB second-level cache.
