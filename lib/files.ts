@@ -70,6 +70,8 @@ const REASONS: Record<string, string> = {
   EISDIR: "is a folder, expected a file",
   ENOTDIR: "part of the path is a file, not a folder",
   ENOSPC: "no space left on the device",
+  EDQUOT: "the disk quota is used up",
+  EFBIG: "the file grew beyond the largest size allowed",
   EROFS: "the file system is read-only",
 };
 

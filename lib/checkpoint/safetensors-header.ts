@@ -42,6 +42,9 @@ export interface SafetensorsHeader {
 }
 
 export const METADATA_KEY = "__metadata__";
+/** Metadata key of the CRC-32 of the whole file, eight hexadecimal digits, computed with {@link NO_CHECKSUM} there. */
+export const CHECKSUM_KEY = "crc32";
+export const NO_CHECKSUM = "00000000";
 /** Bytes before the header: its length, u64 little-endian. */
 export const LENGTH_BYTES = 8;
 export const MAX_HEADER_BYTES = 100_000_000;
@@ -118,6 +121,14 @@ export function formatHeader(
   const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, " ");
   json.copy(padded);
   return padded;
+}
+
+/** Where the digits of the checksum stand; `bytes` begin with the header or the file. Quotes inside strings are escaped. */
+export function findChecksum(bytes: Uint8Array): number | undefined {
+  const key = `"${CHECKSUM_KEY}":"`;
+  const index = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).indexOf(key);
+  const begin = index + key.length;
+  return index < 0 || begin + NO_CHECKSUM.length > bytes.length ? undefined : begin;
 }
 
 /** Bytes of a tensor, or undefined when the size is no exact integer. */

@@ -5,14 +5,18 @@
  */
 
 import { open, type FileHandle } from "node:fs/promises";
+import { crc32 } from "node:zlib";
 import { CheckpointError } from "../errors.js";
 import { fileErrorReason, readFully, writeAtomically, writeFully } from "../files.js";
 import {
+  CHECKSUM_KEY,
   DAMAGED_FIX,
+  findChecksum,
   formatHeader,
   LENGTH_BYTES,
   MAX_HEADER_BYTES,
   METADATA_KEY,
+  NO_CHECKSUM,
   parseHeader,
   safetensorsDTypes,
   tensorBytes,
@@ -35,6 +39,9 @@ export type SafetensorsData =
   | BigUint64Array
   | Float32Array
   | Float64Array;
+
+// Checksums and file calls go in pieces: a large tensor must not hold up the event loop.
+const PIECE_BYTES = 2 ** 22;
 
 /** A tensor on the host, row-major. */
 export interface SafetensorsTensor {
@@ -66,6 +73,7 @@ export class SafetensorsFile {
   private constructor(
     readonly path: string,
     private readonly handle: FileHandle,
+    private readonly size: number,
     private readonly dataStart: number,
     header: SafetensorsHeader,
   ) {
@@ -101,7 +109,8 @@ export class SafetensorsFile {
     }
     const dataStart = LENGTH_BYTES + Number(length);
     const bytes = await readBytes(path, handle, Number(length), LENGTH_BYTES);
-    return new SafetensorsFile(path, handle, dataStart, parseHeader(path, bytes, stat.size - dataStart));
+    const header = parseHeader(path, bytes, stat.size - dataStart);
+    return new SafetensorsFile(path, handle, stat.size, dataStart, header);
   }
 
   /**
@@ -134,6 +143,28 @@ export class SafetensorsFile {
     return { dtype, shape, data: new safetensorsDTypes[dtype](bytes.buffer) };
   }
 
+  /**
+   * Reads the file once through, a piece at a time, and compares it with the checksum it was written with.
+   *
+   * @throws {CheckpointError} if it has no checksum, or a single bit is not as it was.
+   */
+  async verify(): Promise<void> {
+    const head = await readBytes(this.path, this.handle, this.dataStart, 0);
+    const at = findChecksum(head);
+    if (at === undefined) {
+      throw new CheckpointError(this.path, undefined, "has no checksum", "pass a file that training wrote");
+    }
+    head.set(Buffer.from(NO_CHECKSUM), at);
+    let crc = crc32(head);
+    for (let begin = this.dataStart; begin < this.size; begin += PIECE_BYTES) {
+      const length = Math.min(PIECE_BYTES, this.size - begin);
+      crc = crc32(await readBytes(this.path, this.handle, length, begin), crc);
+    }
+    if (formatChecksum(crc) !== this.metadata.get(CHECKSUM_KEY)) {
+      throw new CheckpointError(this.path, undefined, "differs from what was written", DAMAGED_FIX);
+    }
+  }
+
   async close(): Promise<void> {
     await this.handle.close();
   }
@@ -159,15 +190,20 @@ export async function readSafetensors(
  * Tensors lie by falling element size, then by name, so that each is aligned. The file appears at `path` complete
  * or not at all, and is on the disk when the promise resolves.
  *
+ * @param options.checksum Adds a checksum of the whole file to the metadata, for {@link SafetensorsFile.verify}.
  * @throws {CheckpointError} if a shape or dtype does not match its data, or the file cannot be written.
  */
 export async function writeSafetensors(
   path: string,
   tensors: ReadonlyMap<string, SafetensorsSource>,
   metadata: ReadonlyMap<string, string> = new Map(),
+  { checksum = false } = {},
 ): Promise<void> {
   const placed = placeTensors(path, tensors);
-  const header = formatHeader(placed, metadata);
+  const header = formatHeader(
+    placed,
+    checksum ? new Map([...metadata, [CHECKSUM_KEY, NO_CHECKSUM]]) : metadata,
+  );
   if (header.length > MAX_HEADER_BYTES) {
     throw new CheckpointError(
       path,
@@ -176,29 +212,46 @@ export async function writeSafetensors(
       "write fewer tensors",
     );
   }
-  const prefix = new Uint8Array(LENGTH_BYTES);
-  new DataView(prefix.buffer).setBigUint64(0, BigInt(header.length), true);
-  const dataStart = LENGTH_BYTES + header.length;
+  const head = Buffer.alloc(LENGTH_BYTES + header.length);
+  head.writeBigUInt64LE(BigInt(header.length));
+  head.set(header, LENGTH_BYTES);
+  let end = head.length;
   try {
     await writeAtomically(path, async (handle) => {
-      await writeFully(handle, prefix, 0);
-      await writeFully(handle, header, LENGTH_BYTES);
+      await writeFully(handle, head, 0);
+      let crc = crc32(head);
       for (const [name, info] of placed) {
         const { data } = tensors.get(name) as SafetensorsSource;
         const bytes = rawBytes(path, name, info, typeof data === "function" ? await data() : data);
-        await writeFully(handle, bytes, dataStart + info.begin);
+        for (let begin = 0; begin < bytes.length; begin += PIECE_BYTES) {
+          const piece = bytes.subarray(begin, begin + PIECE_BYTES);
+          if (checksum) crc = crc32(piece, crc);
+          await writeFully(handle, piece, end);
+          end += piece.length;
+        }
       }
+      if (checksum) await writeFully(handle, Buffer.from(formatChecksum(crc)), findChecksum(head) ?? 0);
     });
   } catch (error) {
-    const reason = fileErrorReason(error);
-    if (reason === undefined) throw error;
-    throw new CheckpointError(
-      path,
-      undefined,
-      `cannot be written: ${reason}`,
-      "check the folder and the free space",
-    );
+    throw writeError(path, error, end);
   }
+}
+
+function formatChecksum(crc: number): string {
+  return crc.toString(16).padStart(NO_CHECKSUM.length, "0");
+}
+
+/** What to tell about a failed write; errors that have nothing to do with the file pass. */
+function writeError(path: string, error: unknown, bytes: number): unknown {
+  const reason = fileErrorReason(error);
+  if (reason === undefined) return error;
+  const { code = "" } = error as NodeJS.ErrnoException;
+  const isFull = ["ENOSPC", "EDQUOT", "EFBIG"].includes(code);
+  const fix = isFull
+    ? "make room or write to another folder; files written before are intact"
+    : "check the folder and its permissions";
+  const progress = isFull ? ` after ${String(bytes)} bytes` : "";
+  return new CheckpointError(path, undefined, `cannot be written: ${reason}${progress}`, fix);
 }
 
 /**

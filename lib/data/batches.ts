@@ -61,7 +61,7 @@ export class LmBatches {
   /** @throws {ConfigError} if an option is no positive integer or the source has fewer than 2 tokens per column. */
   constructor(
     private readonly source: TokenSource,
-    private readonly options: LmBatchOptions,
+    readonly options: LmBatchOptions,
   ) {
     const { batchSize, seqLen, extLen = 0 } = options;
     checkInteger("batchSize", batchSize, 1);

@@ -57,6 +57,10 @@ export class Arena {
     return buffer;
   }
 
+  has(parameter: Parameter): boolean {
+    return this.#places.has(parameter);
+  }
+
   place(parameter: Parameter): Range {
     const place = this.#places.get(parameter);
     if (!place) throw new RangeError("the parameter is not in this arena");

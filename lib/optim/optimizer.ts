@@ -95,6 +95,19 @@ export abstract class Optimizer {
     this.arena.zeroGradients();
   }
 
+  /**
+   * What the optimiser remembers of one parameter, by {@link stateNames}: views in the parameter's shape that belong
+   * to the current scope. Empty for a parameter that it does not update.
+   */
+  stateOf(parameter: Parameter): [name: string, state: FloatTensor][] {
+    if (!this.arena.has(parameter)) return [];
+    const { begin } = this.arena.place(parameter);
+    return this.stateNames.map((name, i) => {
+      const buffer = this.state[i] as FloatTensor<[number]>;
+      return [name, buffer.view(parameter.shape, begin)];
+    });
+  }
+
   /** Queues the op that updates one range. */
   protected abstract updateRange(update: Update): void;
 

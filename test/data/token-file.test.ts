@@ -171,8 +171,21 @@ describe("damaged files", () => {
       const handle = await open(pathOf("cut"), "r+");
       await handle.truncate(dataStart + 100);
       await handle.close();
+      for (const offset of [0, 50]) {
+        await expect(file.read(offset, 100)).rejects.toThrow(`cut while open (byte ${dataStart + 100})`);
+      }
+    });
+  });
+
+  test("a file written to while open is noticed, with the byte it was read from", async () => {
+    await writeFile(pathOf("written"), original);
+    await withFile(pathOf("written"), async (file) => {
       expect((await file.read(0, 100)).length).toBe(100);
-      await expect(file.read(50, 100)).rejects.toThrow(`cut while open (byte ${dataStart + 100})`);
+      await new Promise((resolve) => setTimeout(resolve, 50)); // clocks of file systems tick slowly
+      const handle = await open(pathOf("written"), "r+");
+      await handle.write(Uint8Array.of(original[dataStart]! ^ 1), 0, 1, dataStart);
+      await handle.close();
+      await expect(file.read(50, 100)).rejects.toThrow(`changed while open, read from here (byte`);
     });
   });
 
