@@ -32,6 +32,7 @@ const model = new nn.TransformerXL(
   },
   new nn.Initializer({ seed, device: openDevice("cpu") }),
 );
+model.tokenizer = corpus.tokenizer;
 const trainable = model.countParameters("trainable");
 console.log(`${model.countParameters()} parameters, ${trainable} of them trainable`);
 
@@ -56,8 +57,8 @@ for await (const { step, loss, topK, tokens, seconds } of trainer.steps({ steps 
 const results = await train.sweepTopK(model, corpus.test, train.doublingTopKs(numExperts), { maxBatches });
 for (const { topK, bpc } of results) console.log(`test, k = ${topK}: ${bpc.toFixed(4)} bits per character`);
 
-const text = corpus.tokenizer.decode(await corpus.test.read(0, corpus.test.length));
-const gzip = (8 * gzipSync(text, { level: 9 }).length) / corpus.test.length;
+const testText = corpus.tokenizer.decode(await corpus.test.read(0, corpus.test.length));
+const gzip = (8 * gzipSync(testText, { level: 9 }).length) / corpus.test.length;
 console.log(`test, gzip -9: ${gzip.toFixed(4)} bits per character`);
 
 const atEnd = await train.evaluate(model, corpus.valid, { maxBatches: 4 });
@@ -69,13 +70,10 @@ atEnd.routerEntropy.forEach((entropy, layer) => {
   );
 });
 
-// A sample, drawn token by token.
-const ids = [...corpus.tokenizer.encode("The ")];
-for await (const id of train.generate(model, Int32Array.from(ids), {
-  maxTokens: 300,
-  temperature: 0.7,
-  seed,
-})) {
-  ids.push(id);
+// A sample, written token by token.
+const prompt = "The ";
+process.stdout.write(prompt);
+for await (const { text } of model.generate(prompt, { maxTokens: 300, temperature: 0.7, seed })) {
+  process.stdout.write(text);
 }
-console.log(corpus.tokenizer.decode(ids));
+console.log();

@@ -4,5 +4,11 @@ export { fitTokenizer, type TokenKind, tokenKinds } from "./fit-tokenizer.js";
 export { fileText, type TextSource } from "./text-source.js";
 export { TokenFile, writeTokenFile } from "./token-file.js";
 export { MemoryTokens, type TokenSource } from "./token-source.js";
-export { ByteTokenizer, SymbolTokenizer, type Tokenizer, tokenizerFromJson } from "./tokenizer.js";
+export {
+  ByteTokenizer,
+  SymbolTokenizer,
+  type TokenDecoder,
+  type Tokenizer,
+  tokenizerFromJson,
+} from "./tokenizer.js";
 export { Vocabulary } from "./vocabulary.js";

@@ -14,8 +14,8 @@ export interface TextFormat {
   readonly unit: TextUnit;
   /** Symbols of a text. */
   split(text: string): string[];
-  /** A text made of these symbols. */
-  join(symbols: readonly string[]): string;
+  /** Starts a text: gives the part of it that each further symbol adds. */
+  joiner(): (symbol: string) => string;
   toJSON(): TextFormatJson;
 }
 
@@ -38,7 +38,7 @@ const NEWLINE = /\r\n|\n|\r/;
 export const text8Format: TextFormat = {
   unit: "character",
   split: (text) => Array.from(text.replaceAll(" ", "_").replace(WHITE_SPACE, "")),
-  join: (symbols) => symbols.join("").replaceAll("_", " "),
+  joiner: () => (symbol) => symbol.replaceAll("_", " "),
   toJSON: () => ({ kind: "text8" }),
 };
 
@@ -47,7 +47,7 @@ export function wordFormat(options: WordFormatOptions = {}): TextFormat {
   return {
     unit: "line",
     split: (text) => splitWords(text, options),
-    join: (symbols) => joinWords(symbols, options),
+    joiner: () => wordJoiner(options),
     toJSON: () => ({ kind: "words", ...options }),
   };
 }
@@ -80,19 +80,19 @@ function splitWords(text: string, { lowerCase = false, begin, end }: WordFormatO
   return symbols;
 }
 
-function joinWords(symbols: readonly string[], { begin, end }: WordFormatOptions): string {
-  let text = "";
+function wordJoiner({ begin, end }: WordFormatOptions): (symbol: string) => string {
   let position: "line start" | "first word" | "next word" = "line start";
-  for (const symbol of symbols) {
+  return (symbol) => {
     if (position === "line start" && symbol === begin) {
       position = "first word";
-    } else if (symbol === end) {
-      text += "\n";
-      position = "line start";
-    } else {
-      text += position === "next word" ? ` ${symbol}` : symbol;
-      position = "next word";
+      return "";
     }
-  }
-  return text;
+    if (symbol === end) {
+      position = "line start";
+      return "\n";
+    }
+    const space = position === "next word" ? " " : "";
+    position = "next word";
+    return space + symbol;
+  };
 }

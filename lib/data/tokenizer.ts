@@ -15,8 +15,18 @@ export interface Tokenizer {
   encodeBytes(bytes: Uint8Array): Int32Array;
   /** @throws {ValueError} if an id is outside the vocabulary. */
   decode(ids: ArrayLike<number>): string;
+  /** Starts a text that arrives one id at a time. */
+  decoder(): TokenDecoder;
   /** Plain JSON from which {@link tokenizerFromJson} makes an equal tokenizer. */
   toJSON(): TokenizerJson;
+}
+
+/** Turns ids into text one by one; all its pieces together are what `decode` gives for all the ids. */
+export interface TokenDecoder {
+  /** The text that this id completes: "" in the middle of a character. Errors as `decode`. */
+  push(id: number): string;
+  /** What is left at the end: U+FFFD for a character that was cut, else "". */
+  end(): string;
 }
 
 export type TokenizerJson =
@@ -106,17 +116,28 @@ export class ByteTokenizer implements Tokenizer {
 
   /** The text; bytes that are no UTF-8, such as a cut character, become U+FFFD. */
   decode(ids: ArrayLike<number>): string {
-    const bytes = Uint8Array.from(ids, (id, position) => {
-      const byte = this.bytes[id];
-      if (byte !== undefined) return byte;
-      const reason = `id ${id} at position ${position} is outside [0, ${this.vocabSize})`;
-      throw new ValueError("ByteTokenizer.decode", "ids", reason, "decode ids made with the same tokenizer");
-    });
+    const bytes = Uint8Array.from(ids, (id, position) => this.byteOf(id, position));
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+  }
+
+  decoder(): TokenDecoder {
+    const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+    let position = 0;
+    return {
+      push: (id) => utf8.decode(Uint8Array.of(this.byteOf(id, position++)), { stream: true }),
+      end: () => utf8.decode(),
+    };
   }
 
   toJSON(): TokenizerJson {
     return { kind: "bytes", bytes: this.bytes, dropNewlines: this.dropNewlines };
+  }
+
+  private byteOf(id: number, position: number): number {
+    const byte = this.bytes[id];
+    if (byte !== undefined) return byte;
+    const reason = `id ${id} at position ${position} is outside [0, ${this.vocabSize})`;
+    throw new ValueError("ByteTokenizer.decode", "ids", reason, "decode ids made with the same tokenizer");
   }
 }
 
@@ -144,7 +165,12 @@ export class SymbolTokenizer implements Tokenizer {
   }
 
   decode(ids: ArrayLike<number>): string {
-    return this.format.join(this.vocabulary.decode(ids));
+    return this.vocabulary.decode(ids).map(this.format.joiner()).join("");
+  }
+
+  decoder(): TokenDecoder {
+    const add = this.format.joiner();
+    return { push: (id) => this.vocabulary.decode([id]).map(add).join(""), end: () => "" };
   }
 
   toJSON(): TokenizerJson {

@@ -3,6 +3,8 @@ export { AdaptiveLogSoftmax, type AdaptiveLogSoftmaxOptions } from "./adaptive-l
 export { Dropout } from "./dropout.js";
 export { Embedding, type EmbeddingOptions } from "./embedding.js";
 export { FeedForward, type FeedForwardOptions } from "./feed-forward.js";
+export type { GeneratedToken, GenerateOptions } from "./generate.js";
+export type { InferenceOptions } from "./inference.js";
 export { Initializer, type InitializerOptions } from "./initializer.js";
 export { LayerNorm } from "./layer-norm.js";
 export { Linear, type LinearOptions } from "./linear.js";
@@ -16,6 +18,8 @@ export {
   type RelativePositions,
 } from "./relative-attention.js";
 export { ResidualNorm, type ResidualNormOptions } from "./residual-norm.js";
+export { sample, type SamplingOptions } from "./sampling.js";
+export type { Score, ScoreOptions } from "./score.js";
 export { TransformerXLLayer, type TransformerXLLayerOptions } from "./transformer-xl-layer.js";
 export {
   type MoEOptions,

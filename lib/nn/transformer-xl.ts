@@ -1,3 +1,4 @@
+import type { Tokenizer } from "../data/tokenizer.js";
 import type { Device } from "../device.js";
 import { ConfigError } from "../errors.js";
 import type { GateName, Gate } from "../moe/gates.js";
@@ -14,12 +15,14 @@ import type { FloatTensor, IndexTensor } from "../tensor.js";
 import { AdaptiveEmbedding } from "./adaptive-embedding.js";
 import { AdaptiveLogSoftmax } from "./adaptive-log-softmax.js";
 import { Dropout } from "./dropout.js";
+import { generate, type GeneratedToken, type GenerateOptions } from "./generate.js";
 import { Initializer } from "./initializer.js";
 import { type Memory, remember } from "./memory.js";
 import { Module } from "./module.js";
 import type { Parameter } from "./parameter.js";
 import { Positions } from "./positions.js";
 import type { RelativePositions } from "./relative-attention.js";
+import { score, type Score, type ScoreOptions } from "./score.js";
 import { TransformerXLLayer } from "./transformer-xl-layer.js";
 
 export type { Memory };
@@ -128,6 +131,8 @@ export class TransformerXL extends Module {
   readonly dropoutStream: RandomStream;
   /** Positions to remember. May change between calls. */
   memLen: number;
+  /** Text to token ids and back, for {@link generate} and {@link score}; null: they take ids only. */
+  tokenizer: Tokenizer | null = null;
   readonly extLen: number;
   readonly sameLength: boolean;
   readonly positions: Positions;
@@ -245,6 +250,23 @@ export class TransformerXL extends Module {
     const { hidden, memory: next } = this.forward(ids, memory);
     const [qLen = 0] = ids.shape;
     return { logits: this.softmax.logits(at(hidden, qLen - 1)), memory: next };
+  }
+
+  /**
+   * Continues a text token by token; the memory carries the past. Leaving the loop stops.
+   *
+   * @example for await (const { text } of model.generate("The jury", { experts: 4, temperature: 0.7 })) write(text);
+   */
+  generate(
+    prompt: string | ArrayLike<number>,
+    options?: GenerateOptions,
+  ): AsyncGenerator<GeneratedToken, void, undefined> {
+    return generate(this, prompt, options);
+  }
+
+  /** Measures how well the model predicts a text: nats per token and bits per character. */
+  score(text: string | ArrayLike<number>, options?: ScoreOptions): Promise<Score> {
+    return score(this, text, options);
   }
 
   #auxLoss(routing: readonly Routing[]): FloatTensor<[1]> | null {

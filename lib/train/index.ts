@@ -1,6 +1,5 @@
 export { assign, flatConfig, parseConfig, type RunConfig, type RunConfigInput } from "./config.js";
 export { doublingTopKs, evaluate, type EvaluateOptions, type Evaluation, sweepTopK } from "./evaluate.js";
-export { generate, type GenerateOptions } from "./generate.js";
 export { loadModel, type SavedModel, saveModel } from "./model-file.js";
 export { buildModel, openRun, type Run } from "./run.js";
 export {

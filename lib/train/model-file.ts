@@ -50,6 +50,7 @@ export async function loadModel(path: string, device?: string): Promise<SavedMod
   if (device !== undefined) config.device = device;
   const tokenizer = tokenizerFromJson(parseJson(path, "tokenizer", metadata.get("tokenizer")));
   const model = buildModel(config, tokenizer.vocabSize);
+  model.tokenizer = tokenizer;
   const unused = new Set(tensors.keys());
   for (const [name, parameter] of model.namedParameters()) {
     const stored = tensors.get(name);

@@ -36,6 +36,7 @@ export async function openRun(config: RunConfig): Promise<Run> {
     ...(tokens !== null && { tokens }),
   });
   const model = buildModel(config, corpus.tokenizer.vocabSize);
+  model.tokenizer = corpus.tokenizer;
   const optimizer = buildOptimizer(config.train, model);
   const trainer = new Trainer({
     model,

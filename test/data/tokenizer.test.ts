@@ -1,6 +1,12 @@
 import { describe, expect, test } from "@jest/globals";
 import { text8Format, wordFormat } from "../../lib/data/text-format.js";
-import { ByteCounts, ByteTokenizer, SymbolTokenizer, tokenizerFromJson } from "../../lib/data/tokenizer.js";
+import {
+  ByteCounts,
+  ByteTokenizer,
+  SymbolTokenizer,
+  type Tokenizer,
+  tokenizerFromJson,
+} from "../../lib/data/tokenizer.js";
 import { Vocabulary } from "../../lib/data/vocabulary.js";
 import { ValueError } from "../../lib/errors.js";
 import { testRandom } from "./test-random.js";
@@ -87,4 +93,34 @@ test("tokenizers come back from JSON, others are refused", () => {
   ]) {
     expect(() => tokenizerFromJson(json)).toThrow(ValueError);
   }
+});
+
+describe("decoding one id at a time", () => {
+  const piecewise = (tokenizer: Tokenizer, ids: ArrayLike<number>): string[] => {
+    const decoder = tokenizer.decoder();
+    return [...Array.from(ids, (id) => decoder.push(id)), decoder.end()];
+  };
+
+  test("gives a character once its last byte is there, and U+FFFD for one that is cut", () => {
+    const bytes = new ByteTokenizer();
+    expect(piecewise(bytes, Buffer.from("aé€😀"))).toEqual([
+      ...["a", "", "é", "", "", "€", "", "", "", "😀"],
+      "",
+    ]);
+    expect(piecewise(bytes, [0xe2, 0x82])).toEqual(["", "", "\ufffd"]);
+    expect(piecewise(bytes, [0xe2, 0x61])).toEqual(["", "\ufffda", ""]);
+    expect(() => bytes.decoder().push(256)).toThrow("id 256 at position 0");
+  });
+
+  test("gives what decoding all at once gives, for any bytes and for words", () => {
+    const random = testRandom(11);
+    const bytes = new ByteTokenizer();
+    const words = new SymbolTokenizer(wordFormat({ end: "<eos>" }), new Vocabulary(["<eos>", "a", "b"]));
+    for (let round = 0; round < 300; round++) {
+      const ids = Array.from({ length: random.below(12) }, () => random.below(256));
+      expect(piecewise(bytes, ids).join("")).toBe(bytes.decode(ids));
+      const symbols = ids.map((id) => id % 3);
+      expect(piecewise(words, symbols).join("")).toBe(words.decode(symbols));
+    }
+  });
 });

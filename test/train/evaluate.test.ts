@@ -1,7 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 
 import { doublingTopKs, evaluate, sweepTopK } from "../../lib/train/evaluate.js";
-import { generate } from "../../lib/train/generate.js";
 import { loadModel, saveModel } from "../../lib/train/model-file.js";
 import { openRun } from "../../lib/train/run.js";
 import { scope } from "../../lib/scope.js";
@@ -89,34 +88,6 @@ test.each([
   expect(doublingTopKs(numExperts)).toEqual(expected);
 });
 
-describe("generate", () => {
-  const prompt = corpus.tokenizer.encode("the jury ");
-  const ids = async (options: Parameters<typeof generate>[2]): Promise<number[]> => {
-    const all: number[] = [];
-    for await (const id of generate(model, prompt, { maxTokens: 40, ...options })) all.push(id);
-    return all;
-  };
-
-  test("gives the same tokens for the same seed, others for another", async () => {
-    expect(await ids({ seed: 5 })).toEqual(await ids({ seed: 5 }));
-    expect(await ids({ seed: 5 })).not.toEqual(await ids({ seed: 6 }));
-  });
-
-  test("at temperature 0 takes the likeliest token each time", async () => {
-    const [first] = await ids({ temperature: 0, maxTokens: 1 });
-    model.eval();
-    const { logits } = model.predict(indices(prompt, [prompt.length, 1]));
-    const values = [...(await logits.data())];
-    expect(first).toBe(values.indexOf(Math.max(...values)));
-    expect(await ids({ temperature: 0, seed: 1 })).toEqual(await ids({ temperature: 0, seed: 2 }));
-    expect(await ids({ topTokens: 1 })).toEqual(await ids({ temperature: 0 }));
-  });
-
-  test("needs a prompt", async () => {
-    await expect(generate(model, new Int32Array(0)).next()).rejects.toThrow(/prompt length/);
-  });
-});
-
 test("predictions agree with the loss", async () => {
   model.eval();
   const ids = await corpus.test.read(0, 11);
@@ -152,7 +123,7 @@ test("scopes free what generation and evaluation made", async () => {
   const before = model.device.memoryStats().tensors;
   await scope(async () => {
     await evaluate(model, corpus.test, { maxBatches: 2 });
-    for await (const id of generate(model, Int32Array.of(65), { maxTokens: 3 })) expect(id).toBeLessThan(256);
+    for await (const { id } of model.generate([65], { maxTokens: 3 })) expect(id).toBeLessThan(256);
   });
   expect(model.device.memoryStats().tensors).toBe(before);
 });

@@ -1,4 +1,3 @@
-import { generate } from "../../train/generate.js";
 import { loadModel } from "../../train/model-file.js";
 import type { Command } from "../main.js";
 import type { Terminal } from "../terminal.js";
@@ -31,22 +30,21 @@ async function run(args: string[], terminal: Terminal): Promise<void> {
   const [path] = positionals;
   if (path === undefined)
     throw new UsageError("no model is named", "npm start -- generate runs/brown/model.safetensors");
-  const { model, tokenizer } = await loadModel(path);
-  const topK = numberOption("top-k", values["top-k"]);
-  if (topK !== undefined) model.setTopK(topK);
-  const prompt = tokenizer.encode(values.prompt);
-  const ids = [...prompt];
+  const { model } = await loadModel(path);
+  const experts = numberOption("top-k", values["top-k"]);
   const options = {
     maxTokens: numberOption("max-tokens", values["max-tokens"]) ?? 400,
     temperature: numberOption("temperature", values.temperature) ?? 0.7,
     seed: numberOption("seed", values.seed) ?? 0,
+    ...(experts !== undefined && { experts }),
   };
+  let text = values.prompt;
   try {
-    for await (const id of generate(model, prompt, options)) ids.push(id);
+    for await (const token of model.generate(values.prompt, options)) text += token.text;
   } finally {
     model.dispose();
   }
-  terminal.print(tokenizer.decode(ids));
+  terminal.print(text);
 }
 
 export const generateCommand: Command = {

@@ -7,7 +7,6 @@ import { openDevice } from "../../device.js";
 import type { TransformerXL } from "../../nn/transformer-xl.js";
 import { assign, flatConfig, parseConfig, type RunConfig } from "../../train/config.js";
 import { doublingTopKs, sweepTopK } from "../../train/evaluate.js";
-import { generate } from "../../train/generate.js";
 import { saveModel } from "../../train/model-file.js";
 import { evaluationOptions, openRun, type Run } from "../../train/run.js";
 import { ConfigError } from "../../errors.js";
@@ -107,7 +106,7 @@ async function trainAndReport(training: Run, modelPath: string, terminal: Termin
   printRouting(terminal, atStart, await training.evaluate(corpus.valid, { maxBatches: 4 }));
 
   terminal.heading("Sample");
-  await printSample(model, corpus, config.seed, terminal);
+  await printSample(model, config.seed, terminal);
 
   terminal.heading("Next");
   terminal.pairs([
@@ -177,16 +176,12 @@ async function printGzip(corpus: Corpus, bpc: number, terminal: Terminal): Promi
   );
 }
 
-async function printSample(
-  model: TransformerXL,
-  corpus: Corpus,
-  seed: number,
-  terminal: Terminal,
-): Promise<void> {
-  const prompt = corpus.tokenizer.encode("The ");
-  const ids = [...prompt];
-  for await (const id of generate(model, prompt, { maxTokens: 400, temperature: 0.7, seed })) ids.push(id);
-  for (const line of corpus.tokenizer.decode(ids).split("\n")) terminal.print(`  ${line}`);
+async function printSample(model: TransformerXL, seed: number, terminal: Terminal): Promise<void> {
+  const prompt = "The ";
+  let text = prompt;
+  for await (const token of model.generate(prompt, { maxTokens: 400, temperature: 0.7, seed }))
+    text += token.text;
+  for (const line of text.split("\n")) terminal.print(`  ${line}`);
 }
 
 export const trainCommand: Command = { name: "train", summary: "train a model and report on it", help, run };
