@@ -67,9 +67,7 @@ void gemm(Context& ctx, const GemmParams& p) {
                           {p.b.as<float>(), p.b.shape[1], !p.transpose_b},
                           k,
                           {n, p.c.as<float>()}};
-  const auto grid_of = [&](packed::BlockLimit limit) { return packed::Grid(0, m, n, limit); };
-  const packed::Grid grid = grid_of(packed::choose_limit(
-      packed::enough_blocks(m, n, k), [&](packed::BlockLimit limit) { return grid_of(limit).num_blocks(); }));
+  const packed::Grid grid = packed::choose_grid(m, n, packed::enough_blocks(m, n, k));
   if (grid.num_row_blocks() > 1) product.packed_b = packed::pack_ahead(ctx, product.b, 1, k, n);
   ctx.pool.run(grid.num_blocks(), [&](int64_t task, Scratch& scratch) {
     packed::multiply_block(product, grid.block(task), scratch,

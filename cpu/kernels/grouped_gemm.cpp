@@ -306,13 +306,12 @@ void grouped_gemm(Context& ctx, const GroupedGemmParams& p) {
       k,
       {n, p.out.as<float>(), p.pre_activation.as<float>()}};
   const DropoutMask mask(p.dropout, p.seed, p.call);
-  for_segment_blocks(ctx, segments, product, n,
-                     [&](int64_t expert, const Block& block, const Product& of_expert, Scratch& scratch) {
-                       packed::multiply_block(of_expert, block, scratch, [&](const Tile& tile) {
-                         store_tile(tile, expert, segments, p);
-                       });
-                       if (p.dropout > 0) drop_block(mask, segments, block, n, p.out.as<float>());
-                     });
+  const auto compute = [&](int64_t expert, const Block& block, const Product& of_expert, Scratch& scratch) {
+    packed::multiply_block(of_expert, block, scratch,
+                           [&](const Tile& tile) { store_tile(tile, expert, segments, p); });
+    if (p.dropout > 0) drop_block(mask, segments, block, n, p.out.as<float>());
+  };
+  for_segment_blocks(ctx, segments, product, n, compute);
 }
 
 void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
@@ -327,19 +326,20 @@ void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
   const int64_t num_parts = ceil_div(ffn, packed::kTileColumns);
   float* bias_dots = ctx.workspace.take<float>(num_rows);                // ⟨d_out[token], b2⟩
   float* hidden_dots = ctx.workspace.take<float>(num_parts * num_rows);  // parts of Σ d_h · h
-  for_segment_blocks(ctx, segments, product, ffn,
-                     [&](int64_t expert, const Block& block, Product of_expert, Scratch& scratch) {
-                       if (p.bias && block.column == 0) {
-                         of_expert.vector = p.bias.as<float>() + expert * d_model;
-                         of_expert.vector_sums = bias_dots + block.row;
-                       }
-                       packed::multiply_block(of_expert, block, scratch, [&](const Tile& tile) {
-                         float* dots = hidden_dots + tile.column / packed::kTileColumns * num_rows + tile.row;
-                         store_gradient_tile(tile, segments, p, mask.scale, dots);
-                       });
-                       if (p.dropout > 0 && !mask_from_hidden)
-                         drop_block(mask, segments, block, ffn, p.d_hidden.as<float>());
-                     });
+  const auto compute = [&](int64_t expert, const Block& block, Product of_expert, Scratch& scratch) {
+    if (p.bias && block.column == 0) {
+      of_expert.vector = p.bias.as<float>() + expert * d_model;
+      of_expert.vector_sums = bias_dots + block.row;
+    }
+    packed::multiply_block(of_expert, block, scratch, [&](const Tile& tile) {
+      float* dots = hidden_dots + tile.column / packed::kTileColumns * num_rows + tile.row;
+      store_gradient_tile(tile, segments, p, mask.scale, dots);
+    });
+    if (p.dropout > 0 && !mask_from_hidden) {
+      drop_block(mask, segments, block, ffn, p.d_hidden.as<float>());
+    }
+  };
+  for_segment_blocks(ctx, segments, product, ffn, compute);
 
   float* d_row_scale = p.d_row_scale.as<float>();
   memset(d_row_scale, 0, p.d_row_scale.bytes());
@@ -358,17 +358,15 @@ void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
   const int32_t* tokens = p.gather_a || p.gather_b ? tokens_of_rows(ctx, segments, p.top_k) : nullptr;
   const Operand a{p.a.as<float>(), m, true, p.gather_a ? tokens : nullptr};
   const Operand b{p.b.as<float>(), n, true, p.gather_b ? tokens : nullptr};
-  float* scales = ctx.workspace.take<float>(segments.num_rows());
-  for (int64_t row = 0; row < segments.num_rows(); ++row) {
+  const int64_t num_rows = segments.num_rows();
+  float* scales = ctx.workspace.take<float>(num_rows);
+  for (int64_t row = 0; p.d_bias && row < num_rows; ++row) {
     scales[row] = p.row_scale ? p.row_scale.as<float>()[segments.permutation[row]] : 1.0f;
   }
   // An expert's share of the blocks is its share of the rows.
-  const int64_t num_rows = segments.num_rows(), enough = packed::enough_blocks(num_rows, n, m);
+  const int64_t enough = packed::enough_blocks(num_rows, n, m);
   const ExpertBlocks blocks(ctx, segments.num_experts, [&](int64_t e) {
-    const int64_t share = num_rows > 0 ? enough * segments.length(e) / num_rows : 0;
-    return Grid(0, m, n, packed::choose_limit(share, [&](BlockLimit limit) {
-                  return Grid(0, m, n, limit).num_blocks();
-                }));
+    return packed::choose_grid(m, n, num_rows > 0 ? enough * segments.length(e) / num_rows : 0);
   });
   blocks.run(ctx, [&](int64_t expert, const Block& block, Scratch& scratch) {
     const int64_t first = segments.first(expert);

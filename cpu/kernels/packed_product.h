@@ -246,4 +246,9 @@ HR_INLINE BlockLimit choose_limit(int64_t enough, CountBlocks&& count_blocks) {
   return {64, 128};
 }
 
+HR_INLINE Grid choose_grid(int64_t num_rows, int64_t num_columns, int64_t enough) {
+  const auto grid = [&](BlockLimit limit) { return Grid(0, num_rows, num_columns, limit); };
+  return grid(choose_limit(enough, [&](BlockLimit limit) { return grid(limit).num_blocks(); }));
+}
+
 }  // namespace hr::HR_ISA_NAMESPACE::packed
