@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -34,6 +35,11 @@ class Args {
   napi_value operator[](size_t i) const { return values_[i]; }
   ArgName name(const char* arg) const { return {function_, arg}; }
   int64_t integer(size_t i, const char* arg) const { return read_integer(env_, values_[i], name(arg)); }
+  int64_t count(size_t i, const char* arg) const {
+    const int64_t number = integer(i, arg);
+    if (number < 0) wrong_type(name(arg), "0 (the default) or positive");
+    return number;
+  }
   Tensor& tensor(size_t i, const char* arg) const {
     if (type_of(env_, values_[i]) != napi_number) wrong_type(name(arg), "a tensor");
     return Environment::of(env_).tensor(integer(i, arg), function_, arg);
@@ -72,8 +78,8 @@ napi_value open_device(napi_env env, napi_callback_info info) {
     }
     cpu::Config config;
     config.isa = read_string(env, args[1], args.name("isa"));
-    config.num_threads = static_cast<int>(std::min<int64_t>(args.integer(2, "threads"), 1 << 16));
-    config.memory_limit = static_cast<size_t>(std::max<int64_t>(args.integer(3, "memoryLimitBytes"), 0));
+    config.num_threads = static_cast<int>(std::min<int64_t>(args.count(2, "threads"), 1 << 16));
+    config.memory_limit = static_cast<size_t>(args.count(3, "memoryLimitBytes"));
     config.poison_memory = read_boolean(env, args[4], args.name("poison"));
     const std::string key = kind + ":" + config.isa + ":" + std::to_string(config.num_threads) + ":" +
                             std::to_string(config.memory_limit) + ":" + std::to_string(config.poison_memory);
@@ -111,7 +117,7 @@ napi_value device_info(napi_env env, napi_callback_info info) {
 napi_value set_threads(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
     const Args<2> args(env, info, "setThreads");
-    args.device(0).set_num_threads(static_cast<int>(std::min<int64_t>(args.integer(1, "threads"), 1 << 16)));
+    args.device(0).set_num_threads(static_cast<int>(std::min<int64_t>(args.count(1, "threads"), 1 << 16)));
     return Napi::Env(env).Undefined();
   });
 }
@@ -157,10 +163,13 @@ napi_value create_tensor(napi_env env, napi_callback_info info) {
 napi_value view_tensor(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
     const Args<3> args(env, info, "viewTensor");
-    const Tensor& base = args.tensor(0, "tensor");
     const int64_t offset = args.integer(1, "offset");
-    Tensor view = base;
-    read_shape(env, args[2], args.name("shape"), view.view);
+    // Reading an array can run JavaScript, which may release tensors: look the base up afterwards.
+    TensorView shape;
+    read_shape(env, args[2], args.name("shape"), shape);
+    const Tensor& base = args.tensor(0, "tensor");
+    Tensor view{base.storage, shape};
+    view.view.dtype = base.view.dtype;
     if (offset < 0 || offset > base.view.size() || view.view.size() > base.view.size() - offset) {
       throw Error(ErrorKind::shape, "viewTensor", "shape",
                   "a view of shape " + shape_text(view.view) + " from element " + std::to_string(offset) +
@@ -181,7 +190,14 @@ napi_value release_tensor(napi_env env, napi_callback_info info) {
   });
 }
 
-// upload(tensor, values: ArrayBufferView of exactly the tensor's bytes); the view may be reused on return
+// The typed array that holds a dtype; half precision travels as its bits.
+napi_typedarray_type array_type(DType dtype) {
+  constexpr napi_typedarray_type kTypes[] = {napi_float32_array, napi_float64_array, napi_uint16_array,
+                                             napi_uint16_array, napi_int32_array};
+  return kTypes[static_cast<int>(dtype)];
+}
+
+// upload(tensor, values: typed array of the tensor's dtype and size); the array may be reused on return
 napi_value upload(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
     const Args<2> args(env, info, "upload");
@@ -189,20 +205,22 @@ napi_value upload(napi_env env, napi_callback_info info) {
     bool is_typed_array = false;
     ok(napi_is_typedarray(env, args[1], &is_typed_array));
     if (!is_typed_array) wrong_type(args.name("values"), "a typed array");
-    napi_typedarray_type type;
+    napi_typedarray_type type = napi_biguint64_array;
     size_t length = 0;
     void* data = nullptr;
     napi_value buffer;
     size_t offset = 0;
     ok(napi_get_typedarray_info(env, args[1], &type, &length, &data, &buffer, &offset));
-    constexpr size_t kElementBytes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};  // by napi_typedarray_type
-    const size_t bytes = length * kElementBytes[type];
-    if (bytes != tensor.view.bytes()) {
-      throw Error(ErrorKind::shape, "upload", "values",
-                  "\"values\" has " + std::to_string(bytes) + " bytes, but a tensor of shape " +
-                      shape_text(tensor.view) + " has " + std::to_string(tensor.view.bytes()));
+    if (type != array_type(tensor.view.dtype)) {
+      throw Error(ErrorKind::dtype, "upload", "values",
+                  "\"values\" is not the typed array of dtype " + std::string(name(tensor.view.dtype)));
     }
-    tensor.storage->backend().upload(tensor.view.data, data, bytes);
+    if (static_cast<int64_t>(length) != tensor.view.size()) {
+      throw Error(ErrorKind::shape, "upload", "values",
+                  "\"values\" has " + std::to_string(length) + " elements, but the tensor has shape " +
+                      shape_text(tensor.view));
+    }
+    tensor.storage->backend().upload(tensor.view.data, data, tensor.view.bytes());
     return Napi::Env(env).Undefined();
   });
 }

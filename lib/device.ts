@@ -104,12 +104,8 @@ export function openDevice(name = "cpu", options: DeviceOptions = {}): Device {
   const key = `${name} ${JSON.stringify(options)}`;
   let device = opened.get(key);
   if (device === undefined) {
-    const [kind, isa] = name === "reference" ? ["cpu", "reference"] : name.split(":");
-    if (kind !== "cpu") {
-      throw new DeviceError(`there is no device "${name}"`, `use one of ${deviceNames().join(", ")}`);
-    }
     const { threads = defaultThreads(), memoryLimitBytes = 0, poison = false } = options;
-    const id = native().openDevice("cpu", isa ?? defaultIsa(), threads, memoryLimitBytes, poison);
+    const id = native().openDevice("cpu", isaOf(name), threads, memoryLimitBytes, poison);
     device = new Device(id, name);
     opened.set(key, device);
   }
@@ -122,9 +118,14 @@ export function deviceNames(): string[] {
   return ["cpu", ...isas.map((isa) => (isa === "reference" ? isa : `cpu:${isa}`))];
 }
 
-/** `HYPERROUTER_CPU_ISA` forces the instruction set of device `cpu`. */
-function defaultIsa(): string {
-  return process.env["HYPERROUTER_CPU_ISA"] ?? "";
+/** The instruction set that a device name stands for. `HYPERROUTER_CPU_ISA` forces that of device `cpu`. */
+function isaOf(name: string): string {
+  const forced = process.env["HYPERROUTER_CPU_ISA"] ?? "";
+  if (name === "cpu" && forced === "") return "";
+  const isa = name === "cpu" ? forced : name.replace(/^cpu:/, "");
+  if ((name === "cpu" || deviceNames().includes(name)) && native().cpuIsas().includes(isa)) return isa;
+  const asked = name === "cpu" ? `"cpu:${forced}" (from HYPERROUTER_CPU_ISA)` : `"${name}"`;
+  throw new DeviceError(`there is no device ${asked} here`, `use one of ${deviceNames().join(", ")}`);
 }
 
 /** `HYPERROUTER_THREADS` sets the default number of threads. */

@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import { types } from "node:util";
 
 /** What a scope owns. */
 export interface Disposable {
@@ -12,6 +13,8 @@ export interface Disposable {
 export class Scope {
   /** In order of creation. */
   readonly owned: Disposable[] = [];
+  /** The scope around this one. */
+  readonly outer = currentScope();
   constructor(readonly recording = false) {}
 
   /** Disposes what was created from position `begin` on, newest first. */
@@ -26,10 +29,10 @@ export class Scope {
     return index >= 0;
   }
 
-  /** Passes the tensors in `value` on to another scope. */
-  handOver(value: unknown, to: Scope | undefined): void {
+  /** Passes the tensors in `value` on to the scope around this one. */
+  handOver(value: unknown): void {
     for (const tensor of tensorsIn(value)) {
-      if (this.disown(tensor)) to?.owned.push(tensor);
+      if (this.disown(tensor)) this.outer?.owned.push(tensor);
     }
   }
 }
@@ -54,13 +57,12 @@ export function inScope<T>(scope: Scope, fn: () => T): T {
  * @example const loss = scope(() => mean(mul(error, error)));
  */
 export function scope<T>(fn: () => T): T {
-  const outer = currentScope();
-  if (outer?.recording) return fn();
+  if (currentScope()?.recording) return fn();
   const inner = new Scope();
   return settle(
     () => inScope(inner, fn),
     (result) => {
-      inner.handOver(result, outer);
+      inner.handOver(result);
     },
     () => {
       inner.release();
@@ -73,9 +75,9 @@ function settle<T>(fn: () => T, done: (result: T) => void, end: () => void): T {
   let pending = false;
   try {
     const result = fn();
-    if (result instanceof Promise) {
+    if (types.isPromise(result)) {
       pending = true;
-      return result.then((value: T) => (done(value), value)).finally(end) as T;
+      return result.then((value) => (done(value as T), value)).finally(end) as T;
     }
     done(result);
     return result;
@@ -84,15 +86,14 @@ function settle<T>(fn: () => T, done: (result: T) => void, end: () => void): T {
   }
 }
 
-/** Tensors in a value: itself, or inside arrays and plain objects. */
-export function* tensorsIn(value: unknown): Generator<Disposable> {
-  if (typeof value !== "object" || value === null) return;
+/** Tensors in a value: itself, or inside arrays and plain objects, which may contain themselves. */
+export function* tensorsIn(value: unknown, seen = new Set<object>()): Generator<Disposable> {
+  if (typeof value !== "object" || value === null || seen.has(value)) return;
+  seen.add(value);
   if (isDisposable(value)) {
     yield value;
-  } else if (Array.isArray(value)) {
-    for (const element of value) yield* tensorsIn(element);
-  } else if (Object.getPrototypeOf(value) === Object.prototype) {
-    for (const element of Object.values(value)) yield* tensorsIn(element);
+  } else if (Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype) {
+    for (const element of Object.values(value)) yield* tensorsIn(element, seen);
   }
 }
 

@@ -1,6 +1,6 @@
 import { arrayOf, type ArrayOf, type DType, type FloatDType } from "./dtype.js";
 import { countReclaimed, type Device, openDevice } from "./device.js";
-import { DisposedTensorError, ShapeError } from "./errors.js";
+import { DisposedTensorError, ShapeError, ValueError } from "./errors.js";
 import { type Handle, native } from "./native.js";
 import { currentScope } from "./scope.js";
 
@@ -116,7 +116,8 @@ export class Tensor<D extends DType = DType, S extends Shape = Shape> {
 
   /** Takes the tensor out of its scope: it lives until it is disposed. */
   keep(): this {
-    currentScope()?.disown(this);
+    let scope = currentScope();
+    while (scope && !scope.disown(this)) scope = scope.outer;
     return this;
   }
 
@@ -173,14 +174,20 @@ export function tensor<const S extends Shape>(
   return out.set(arrayOf(device.float, values));
 }
 
-/** An i32 tensor from integers in row-major order. */
+/** An i32 tensor from integers in row-major order. @throws {ValueError} for a value that is no 32-bit integer. */
 export function indices<const S extends Shape>(
   values: ArrayLike<number>,
   shape: S,
   device = openDevice(),
 ): IndexTensor<S> {
   checkLength(values, shape);
-  return empty("i32", shape, device).set(values instanceof Int32Array ? values : Int32Array.from(values));
+  const integers = Int32Array.from(values);
+  const bad = integers.findIndex((integer, i) => integer !== values[i]);
+  if (bad >= 0) {
+    const reason = `values[${String(bad)}] is ${String(values[bad])}, which is no 32-bit integer`;
+    throw new ValueError("indices", "values", reason, "pass integers from -2147483648 to 2147483647");
+  }
+  return empty("i32", shape, device).set(integers);
 }
 
 function checkLength(values: ArrayLike<number>, shape: Shape): void {

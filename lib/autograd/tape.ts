@@ -1,5 +1,6 @@
 import { native } from "../native.js";
-import { currentScope, inScope, Scope } from "../scope.js";
+import { HyperRouterError, ShapeError } from "../errors.js";
+import { inScope, Scope } from "../scope.js";
 import { empty, type FloatTensor, Tensor } from "../tensor.js";
 
 /**
@@ -156,22 +157,38 @@ export function isRecording(): boolean {
  * @param fn Synchronous. Returns the loss, a tensor of shape `[1]`, or an object whose `loss` it is; other
  *   tensors in the object are returned too, detached.
  * @returns What `fn` returned. Its tensors belong to the enclosing scope.
+ * @throws {ShapeError} when the loss has more than one element or is no tensor.
  * @example const { loss } = backward(() => ({ loss: mean(crossEntropy(logits, targets)) }));
  */
 export function backward<T extends FloatTensor | { loss: FloatTensor }>(fn: () => T): T {
-  if (active)
-    throw new Error("backward() calls cannot be nested; compute both losses in one call and add them");
+  if (active) {
+    const fix = "compute both losses in one call and add them";
+    throw new HyperRouterError(
+      "NESTED_BACKWARD",
+      "backward: it was called inside of another backward()",
+      fix,
+    );
+  }
   const tape = new Tape();
-  const outer = currentScope();
   active = tape;
   try {
     const result = inScope(tape.scope, fn);
     active = undefined;
-    tape.scope.handOver(result, outer);
-    tape.run(result instanceof Tensor ? result : result.loss);
+    const loss = lossIn(result);
+    tape.scope.handOver(result);
+    tape.run(loss);
     return result;
   } finally {
     active = undefined;
     tape.end();
   }
+}
+
+/** The loss that a function given to `backward` returned. JavaScript callers may return anything. */
+function lossIn(result: unknown): FloatTensor {
+  const loss = result instanceof Tensor ? result : (result as { loss?: unknown } | undefined)?.loss;
+  if (loss instanceof Tensor && (loss as Tensor).size === 1) return loss as FloatTensor;
+  const got = loss instanceof Tensor ? `has shape [${(loss as Tensor).shape.join(", ")}]` : "is no tensor";
+  const fix = "return the mean or sum of the losses, or { loss: mean, ... }, from a synchronous function";
+  throw new ShapeError("backward", "loss", `the loss ${got}, expected one element`, fix);
 }

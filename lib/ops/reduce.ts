@@ -1,4 +1,5 @@
 import { record } from "../autograd/tape.js";
+import { ValueError } from "../errors.js";
 import { native } from "../native.js";
 import { empty, type FloatTensor, type IndexTensor, type Tensor } from "../tensor.js";
 
@@ -41,7 +42,8 @@ export function clipFactor(
   maxNorm: number,
 ): { norm: FloatTensor<[1]>; factor: FloatTensor<[1]> } {
   const [first] = gradients;
-  if (!first) throw new RangeError("clipFactor needs at least one buffer");
+  if (!first)
+    throw new ValueError("clipFactor", "gradients", "there are no gradients", "pass at least one buffer");
   const { device } = first;
   const squares = empty(device.float, [1], device);
   const norm = empty(device.float, [1] as [1], device);
