@@ -2,7 +2,6 @@
 #include <napi.h>
 
 #include <algorithm>
-#include <algorithm>
 #include <string>
 #include <utility>
 

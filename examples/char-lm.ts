@@ -10,7 +10,7 @@ import { gzipSync } from "node:zlib";
 
 import { data, moe, nn, openDevice, optim, train } from "hyperrouter";
 
-const [steps = 1000, maxBatches = Infinity] = process.argv.slice(2).map(Number);
+const [steps = 700, maxBatches = Infinity] = process.argv.slice(2).map(Number);
 const seed = 1111;
 const numExperts = 16;
 

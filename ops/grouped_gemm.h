@@ -76,10 +76,10 @@ struct GroupedGemmParams {
 };
 
 // grouped_gemm_dgrad: gradient through an expert's second product and its activation, fused.
-//   d_h = d_out[token] · W2[e];   d_z = s · d_h · dropout'·act'(z);   d_s = Σ d_h·(h / s) + ⟨d_out[token],
-//   b2[e]⟩
-// Without pre_activation (none, relu) act' and the mask come from h itself: h > 0. Where s = 0 both
-// gradients through h are 0, which is what the top-k softmax backward needs.
+//   d_h = d_out[token] · W2[e];   d_z = s · d_h · dropout'·act'(z)
+//   d_s = Σ d_h·(h / s) + ⟨d_out[token], b2[e]⟩
+// For relu, act' and the mask come from h itself: h != 0 (s may be negative). Where s = 0 both gradients
+// through h are 0, which is what the top-k softmax backward needs.
 struct GroupedGemmDgradParams {
   In d_out;              // [num_tokens, d_model]
   In weight;             // [num_experts, d_model, ffn] W2

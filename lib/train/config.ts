@@ -59,7 +59,7 @@ const schema = z.strictObject({
   train: z
     .strictObject({
       /** Updates. */
-      steps: integer(1).default(1000),
+      steps: integer(1).default(700),
       /** Stops training after this many minutes, whatever the step. */
       maxMinutes: z.number().positive().default(2.9),
       batchSize: integer(1).default(16),
