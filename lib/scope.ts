@@ -29,11 +29,11 @@ export class Scope {
     return index >= 0;
   }
 
-  /** Passes the tensors in `value` on to the scope around this one. */
-  handOver(value: unknown): void {
-    for (const tensor of tensorsIn(value)) {
-      if (this.disown(tensor)) this.outer?.owned.push(tensor);
-    }
+  /** Passes the tensors in `value` on to the scope around this one. @returns those that it passed on. */
+  handOver(value: unknown): Disposable[] {
+    const tensors = [...tensorsIn(value)].filter((tensor) => this.disown(tensor));
+    this.outer?.owned.push(...tensors);
+    return tensors;
   }
 }
 

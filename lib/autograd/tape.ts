@@ -1,6 +1,6 @@
 import { native } from "../native.js";
 import { HyperRouterError, ShapeError } from "../errors.js";
-import { inScope, Scope } from "../scope.js";
+import { type Disposable, inScope, Scope } from "../scope.js";
 import { empty, type FloatTensor, Tensor } from "../tensor.js";
 
 /**
@@ -170,14 +170,18 @@ export function backward<T extends FloatTensor | { loss: FloatTensor }>(fn: () =
     );
   }
   const tape = new Tape();
+  let results: Disposable[] = [];
   active = tape;
   try {
     const result = inScope(tape.scope, fn);
     active = undefined;
     const loss = lossIn(result);
-    tape.scope.handOver(result);
+    results = tape.scope.handOver(result);
     tape.run(loss);
     return result;
+  } catch (error) {
+    for (const tensor of results) tensor.dispose();
+    throw error;
   } finally {
     active = undefined;
     tape.end();
