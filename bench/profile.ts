@@ -36,7 +36,12 @@ export async function profileTraining(steps: number): Promise<OpShare[]> {
   }
   let all = 0;
   try {
-    for await (const event of run.trainer.steps({ steps })) all += event.seconds;
+    await run.trainer.train({
+      steps,
+      onStep: ({ seconds }) => {
+        all += seconds;
+      },
+    });
   } finally {
     Object.assign(ops, originals);
     await run.close();

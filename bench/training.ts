@@ -54,7 +54,8 @@ async function train(steps: number, { begin, end }: { begin: () => void; end: ()
   try {
     const samples: number[] = [];
     let tokens = 0;
-    for await (const event of run.trainer.steps({ steps: warmUp + steps })) {
+    for await (const event of run.trainer.run({ steps: warmUp + steps })) {
+      if (event.type !== "step") continue;
       if (event.step === warmUp) begin();
       if (event.step <= warmUp) continue;
       samples.push(event.seconds);

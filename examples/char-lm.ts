@@ -47,7 +47,9 @@ const trainer = new train.Trainer({
 });
 
 const atStart = await train.evaluate(model, corpus.valid, { maxBatches: 4 });
-for await (const { step, loss, topK, tokens, seconds } of trainer.steps({ steps })) {
+for await (const event of trainer.run({ steps })) {
+  if (event.type !== "step") continue;
+  const { step, loss, topK, tokens, seconds } = event;
   if (step % Math.ceil(steps / 20) !== 0 && step !== 1) continue;
   const bpc = (loss / Math.LN2).toFixed(3);
   console.log(`step ${step}/${steps}  bpc ${bpc}  k ${topK}  ${Math.round(tokens / seconds)} tokens/s`);

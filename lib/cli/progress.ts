@@ -1,4 +1,4 @@
-import type { StepEvent } from "../train/trainer.js";
+import type { StepEvent } from "../train/events.js";
 import { bar, duration, type Terminal } from "./terminal.js";
 
 /** Seconds between two lines where no line can be redrawn. */

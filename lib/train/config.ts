@@ -67,10 +67,14 @@ const schema = z.strictObject({
       seqLen: integer(1).default(128),
       optimizer: z.enum(["adam", "adamw", "sgd", "adagrad"]).default("adam"),
       lr: z.number().positive().default(2e-3),
-      lrSchedule: z.enum(["cosine", "invSqrt", "constant"]).default("cosine"),
-      /** Lowest rate of the cosine. */
+      lrSchedule: z.enum(["cosine", "invSqrt", "constant", "plateau"]).default("cosine"),
+      /** Lowest rate of `cosine` and `plateau`. */
       minLr: z.number().min(0).default(1e-4),
       warmupSteps: integer(0).default(50),
+      /** `plateau` multiplies the rate by this ... */
+      plateauDecay: z.number().gt(0).lt(1).default(0.5),
+      /** ... after more than this many evaluations in a row without improvement. */
+      plateauPatience: integer(0).default(0),
       weightDecay: z.number().min(0).default(0),
       maxGradNorm: z.number().min(0).default(0.25),
       /** Groups of columns a batch is split into. */
@@ -85,10 +89,22 @@ const schema = z.strictObject({
     .prefault({}),
   evaluation: z
     .strictObject({
+      /** Updates between evaluations on the validation text while training; null: none. */
+      every: integer(1).nullable().default(null),
+      /** Stops training after this many of them in a row without improvement; null: never. */
+      patience: integer(1).nullable().default(null),
       batchSize: integer(1).default(10),
       seqLen: integer(1).default(128),
       /** Stops after this many segments; null: the whole text. */
       maxBatches: integer(1).nullable().default(null),
+    })
+    .prefault({}),
+  checkpoint: z
+    .strictObject({
+      /** Updates between checkpoints; null: only the best ones and the last. */
+      every: integer(1).nullable().default(500),
+      /** How many of the latest to keep, besides the best. */
+      keepLast: integer(1).default(2),
     })
     .prefault({}),
 });

@@ -1,11 +1,18 @@
+export { loadWeights, type LoadReport, type TensorDifferences } from "../checkpoint/weights.js";
+export { checkpointInfo, type CheckpointInfo, type Progress } from "./checkpoint.js";
+export { CheckpointFolder } from "./checkpoint-folder.js";
+export type { CheckpointOptions } from "./checkpoint-writer.js";
 export { assign, flatConfig, parseConfig, type RunConfig, type RunConfigInput } from "./config.js";
 export { doublingTopKs, evaluate, type EvaluateOptions, type Evaluation, sweepTopK } from "./evaluate.js";
-export { loadModel, type SavedModel, saveModel } from "./model-file.js";
-export { buildModel, openRun, type Run } from "./run.js";
-export {
-  type RunOptions,
-  type StepEvent,
-  Trainer,
-  type TrainerCallbacks,
-  type TrainerOptions,
-} from "./trainer.js";
+export type {
+  CheckpointEvent,
+  EndEvent,
+  EvaluationEvent,
+  StepEvent,
+  TrainCallbacks,
+  TrainEvent,
+} from "./events.js";
+export { loadModel, type SavedModel, saveModel, type SaveModelOptions } from "./model-file.js";
+export { buildModel, evaluationOptions, openRun, type OpenRunOptions, type Run } from "./run.js";
+export { type RunOptions, Trainer, type TrainerOptions } from "./trainer.js";
+export { type Best, validationMemLen, type ValidationOptions, type ValidationState } from "./validation.js";

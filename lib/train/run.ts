@@ -2,16 +2,19 @@ import { type Corpus, loadCorpus } from "../data/corpora.js";
 import { LmBatches } from "../data/batches.js";
 import type { TokenSource } from "../data/token-source.js";
 import { openDevice } from "../device.js";
-import { gates } from "../moe/gates.js";
+import { type Gate, gates } from "../moe/gates.js";
 import { topKSchedule } from "../moe/top-k-schedule.js";
 import { Initializer } from "../nn/initializer.js";
 import { TransformerXL } from "../nn/transformer-xl.js";
 import type { Module } from "../nn/module.js";
 import { Adagrad, Adam, AdamW, type Optimizer, Sgd } from "../optim/optimizer.js";
-import { constantLr, cosineLr, invSqrtLr, type LrSchedule } from "../optim/schedule.js";
+import { constantLr, cosineLr, invSqrtLr, type LrSchedule, PlateauLr } from "../optim/schedule.js";
+import { CheckpointFolder } from "./checkpoint-folder.js";
 import type { RunConfig } from "./config.js";
 import { evaluate, type EvaluateOptions, type Evaluation } from "./evaluate.js";
-import { type StepEvent, Trainer } from "./trainer.js";
+import type { TrainCallbacks, TrainEvent } from "./events.js";
+import { Trainer, type TrainerOptions } from "./trainer.js";
+import { validationMemLen } from "./validation.js";
 
 /** Everything a training run is made of. */
 export interface Run {
@@ -20,16 +23,30 @@ export interface Run {
   model: TransformerXL;
   optimizer: Optimizer;
   trainer: Trainer;
-  /** Trains to `train.steps`, or for `train.maxMinutes`; one event per update. */
-  train(signal?: AbortSignal): AsyncGenerator<StepEvent, void, undefined>;
+  /** Trains to `train.steps`, or for `train.maxMinutes`; see {@link Trainer.run}. */
+  train(options?: { signal?: AbortSignal } & TrainCallbacks): AsyncGenerator<TrainEvent, void, undefined>;
   /** Evaluates the model as the settings say. */
   evaluate(source: TokenSource, options?: EvaluateOptions): Promise<Evaluation>;
   /** Frees all memory and closes the corpus. */
   close(): Promise<void>;
 }
 
-/** Builds a run from its settings: opens the corpus, initialises the model, prepares the trainer. */
-export async function openRun(config: RunConfig): Promise<Run> {
+export interface OpenRunOptions {
+  /** Folder for checkpoints. Default: none are written. */
+  checkpoints?: string;
+  /** A checkpoint to go on from; true: the latest of the folder, or the start when there is none. Default false. */
+  resume?: boolean | string;
+}
+
+/** Settings that need not be those of the checkpoint that a run resumes: where, how long and how it is watched. */
+const mayDiffer = ["device", "data.path", "train.steps", "train.maxMinutes", "evaluation", "checkpoint"];
+
+/**
+ * Builds a run from its settings: opens the corpus, initialises the model, prepares the trainer.
+ *
+ * @throws {CheckpointError} when the checkpoint to resume is damaged, or from a run with other settings; it names them.
+ */
+export async function openRun(config: RunConfig, options: OpenRunOptions = {}): Promise<Run> {
   const { corpus: name, path, tokens } = config.data;
   const corpus = await loadCorpus(name, {
     ...(path !== null && { path }),
@@ -46,18 +63,20 @@ export async function openRun(config: RunConfig): Promise<Run> {
     ...topKOption(config.train),
     maxGradNorm: config.train.maxGradNorm,
     accumulation: config.train.accumulation,
+    ...validationOption(config, corpus.valid),
+    ...checkpointOption(config, options.checkpoints),
   });
-  return {
+  const run: Run = {
     config,
     corpus,
     model,
     optimizer,
     trainer,
-    train: (signal) => {
+    train: (callbacks) => {
       const { steps, maxMinutes } = config.train;
-      return trainer.steps({ steps, maxSeconds: 60 * maxMinutes, signal });
+      return trainer.run({ ...callbacks, steps, maxSeconds: 60 * maxMinutes });
     },
-    evaluate: (source, options) => evaluate(model, source, { ...evaluationOptions(config), ...options }),
+    evaluate: (source, other) => evaluate(model, source, { ...evaluationOptions(config), ...other }),
     async close() {
       trainer.dispose();
       optimizer.dispose();
@@ -65,18 +84,37 @@ export async function openRun(config: RunConfig): Promise<Run> {
       await corpus.close();
     },
   };
+  try {
+    const checkpoint = await checkpointToResume(options);
+    if (checkpoint !== null) await trainer.restore(checkpoint, { mayDiffer });
+  } catch (error) {
+    await run.close();
+    throw error;
+  }
+  return run;
+}
+
+async function checkpointToResume({ checkpoints, resume = false }: OpenRunOptions): Promise<string | null> {
+  if (typeof resume === "string") return resume;
+  return resume && checkpoints !== undefined ? new CheckpointFolder(checkpoints).latest() : null;
 }
 
 /** How a run evaluates. */
-export function evaluationOptions({ evaluation }: RunConfig): EvaluateOptions {
-  const { maxBatches, ...options } = evaluation;
-  return { ...options, ...(maxBatches !== null && { maxBatches }) };
+export function evaluationOptions({ model, train, evaluation }: RunConfig): EvaluateOptions {
+  const { maxBatches, batchSize, seqLen } = evaluation;
+  const memLen = validationMemLen(model.memLen, train.seqLen, seqLen);
+  return { batchSize, seqLen, memLen, ...(maxBatches !== null && { maxBatches }) };
 }
 
-/** The model of a run. */
-export function buildModel({ seed, device, model, train }: RunConfig, vocabSize: number): TransformerXL {
+/** The model of a run. @param options.baked Its routers are stored, not made by a hypernetwork. Default false. */
+export function buildModel(
+  { seed, device, model, train }: RunConfig,
+  vocabSize: number,
+  { baked = false } = {},
+): TransformerXL {
   const { numExperts, topK, gate, hyperSize, moeLayers, ...options } = model;
-  const balanced = { ...gates[gate], balance: { ...gates[gate].balance, weight: train.balanceWeight } };
+  const balance = { ...gates[gate].balance, weight: train.balanceWeight };
+  const balanced: Gate = { ...gates[gate], balance, ...(baked && { weights: "frozen" }) };
   const moe = { numExperts, topK, hyperSize, gate: balanced, ...(moeLayers && { layers: moeLayers }) };
   return new TransformerXL(
     { ...options, vocabSize, moe },
@@ -99,7 +137,8 @@ function buildOptimizer(train: RunConfig["train"], model: Module): Optimizer {
   }
 }
 
-function buildLr({ lr, lrSchedule, minLr, warmupSteps, steps }: RunConfig["train"]): LrSchedule {
+function buildLr(train: RunConfig["train"]): LrSchedule | PlateauLr {
+  const { lr, lrSchedule, minLr, warmupSteps, steps } = train;
   switch (lrSchedule) {
     case "cosine":
       return cosineLr({
@@ -112,7 +151,25 @@ function buildLr({ lr, lrSchedule, minLr, warmupSteps, steps }: RunConfig["train
       return invSqrtLr({ lr, warmupSteps });
     case "constant":
       return constantLr({ lr, warmupSteps });
+    case "plateau": {
+      const { plateauDecay: decayRate, plateauPatience: patience } = train;
+      return new PlateauLr({ lr, warmupSteps, minLr: Math.min(minLr, lr), decayRate, patience });
+    }
   }
+}
+
+function validationOption(config: RunConfig, source: TokenSource): Pick<TrainerOptions, "validation"> {
+  const { every, patience } = config.evaluation;
+  if (every === null) return {};
+  const { topK } = config.model;
+  const options = { ...evaluationOptions(config), source, every, topK };
+  return { validation: { ...options, ...(patience !== null && { patience }) } };
+}
+
+function checkpointOption(config: RunConfig, folder?: string): Pick<TrainerOptions, "checkpoints"> {
+  if (folder === undefined) return {};
+  const { every, keepLast } = config.checkpoint;
+  return { checkpoints: { folder, keepLast, config, ...(every !== null && { every }) } };
 }
 
 function topKOption({ topKSchedule: mode, topKMin: min, topKMax: max, steps }: RunConfig["train"]) {

@@ -1,23 +1,37 @@
-import { backward } from "../autograd/tape.js";
 import type { BatchCursor, LmBatch, LmBatches } from "../data/batches.js";
-import { ConfigError, NonFiniteError } from "../errors.js";
-import type { Memory } from "../nn/memory.js";
+import { disposeMemory, type Memory } from "../nn/memory.js";
 import type { TransformerXL } from "../nn/transformer-xl.js";
-import { add, scale } from "../ops/elementwise.js";
-import { routerEntropy } from "../ops/router.js";
-import type { LrSchedule } from "../optim/schedule.js";
 import type { Optimizer } from "../optim/optimizer.js";
+import { type LrSchedule, PlateauLr } from "../optim/schedule.js";
 import { checkInteger } from "../options.js";
-import { type FloatTensor, indices } from "../tensor.js";
-import { disposeMemory } from "../nn/memory.js";
-import { firstNonFinite } from "./non-finite.js";
+import {
+  captureTensors,
+  checkValues,
+  infoOf,
+  type Progress,
+  restoreTensors,
+  type Snapshot,
+} from "./checkpoint.js";
+import { type CheckpointOptions, CheckpointWriter } from "./checkpoint-writer.js";
+import {
+  type CheckpointEvent,
+  type EndEvent,
+  type EvaluationEvent,
+  notify,
+  type StepEvent,
+  type TrainCallbacks,
+  type TrainEvent,
+} from "./events.js";
+import { openSaved } from "./saved-file.js";
+import { trainStep } from "./step.js";
+import { Validation, type ValidationOptions } from "./validation.js";
 
 export interface TrainerOptions {
   model: TransformerXL;
   optimizer: Optimizer;
   batches: LmBatches;
-  /** Learning rate of the next update, from the number of completed ones. */
-  lr: LrSchedule;
+  /** Learning rate of the next update, from the number of completed ones; or one that follows the validation loss. */
+  lr: LrSchedule | PlateauLr;
   /** Experts per token in the next update. Default: the model's, unchanged. */
   topK?: (completedUpdates: number) => number;
   /** Global gradient norm above which gradients are scaled down. Default 0.25; 0: never. */
@@ -26,107 +40,96 @@ export interface TrainerOptions {
   accumulation?: number;
   /** Freezes the routers after this many updates. Default: never. */
   freezeRoutersAt?: number;
-}
-
-/** What one update did. */
-export interface StepEvent {
-  /** Number of the update, counted from 1. */
-  step: number;
-  /** Mean negative log-likelihood per token of this batch, in nats. */
-  loss: number;
-  /** Weighted sum of the auxiliary losses, already part of the gradient but not of `loss`. */
-  auxLoss: number;
-  /** Global gradient norm before clipping. */
-  gradNorm: number;
-  lr: number;
-  topK: number;
-  /** Tokens predicted in this update. */
-  tokens: number;
-  /** Since the update before. */
-  seconds: number;
-  /** Mean entropy of each MoE layer's router, in nats. */
-  routerEntropy: number[];
+  /** Evaluates now and then. Default: never. */
+  validation?: ValidationOptions;
+  /** Writes checkpoints: every so often, when an evaluation is the best so far, and at the end. Default: none. */
+  checkpoints?: CheckpointOptions;
 }
 
 export interface RunOptions {
-  /** Stops after this many updates in all, those of earlier runs included. */
-  steps: number;
+  /** Stops after this many updates in all, those of earlier runs included. Default: no limit. */
+  steps?: number;
   /** Begins no update after this many seconds. Default: no limit. */
   maxSeconds?: number;
-  /** Finishes the running update, then ends the loop. */
+  /** Finishes the running update, writes a checkpoint, then ends the loop. */
   signal?: AbortSignal | undefined;
 }
 
-/** Some columns of a batch. */
-interface Columns {
-  inputs: Int32Array;
-  targets: Int32Array;
-  inputLength: number;
-  length: number;
-  width: number;
-}
-
-/** Results of one group of columns, on the device. */
-interface GroupResult {
-  /** What the backward pass started from. */
-  loss: FloatTensor;
-  mean: FloatTensor;
-  auxLoss: FloatTensor | null;
-  entropies: FloatTensor[];
-}
-
-/** Callbacks of {@link Trainer.run}. An async callback is awaited before the next update begins. */
-export interface TrainerCallbacks {
-  onStep?: (event: StepEvent) => void | Promise<void>;
-}
-
 /**
- * Trains a language model: batches in, one event per update out.
+ * Trains a language model: batches in, events out.
  *
- * Everything that decides what comes next is a field or belongs to the model and the optimiser: a trainer that is
- * put into the same state goes on bit for bit.
+ * Everything that decides what comes next is a field or belongs to the model and the optimiser, and is part of a
+ * checkpoint: a trainer that {@link restore}s one goes on bit for bit.
+ *
+ * @example
+ * const trainer = new Trainer({ model, optimizer, batches, lr: cosineLr({ lr: 1e-3, maxSteps: 1000 }) });
+ * for await (const event of trainer.run({ steps: 1000 })) if (event.type === "step") console.log(event.loss);
  */
 export class Trainer {
   /** Where the next batch starts. */
   cursor: BatchCursor = { epoch: 0, position: 0 };
   /** Hidden states carried to the next batch, one per group of columns. */
   memories: (Memory | null)[] = [];
-  readonly #options: Required<Omit<TrainerOptions, "topK" | "freezeRoutersAt">> & TrainerOptions;
+  readonly #options: Required<Pick<TrainerOptions, "maxGradNorm" | "accumulation">> & TrainerOptions;
+  readonly #validation: Validation | null;
+  readonly #checkpoints: CheckpointWriter | null;
 
   constructor(options: TrainerOptions) {
     this.#options = { maxGradNorm: 0.25, accumulation: 1, ...options };
     checkInteger("accumulation", this.#options.accumulation, 1);
-  }
-
-  /** Trains until `steps` updates are done or the signal aborts. Callbacks see every update. */
-  async run(options: RunOptions & TrainerCallbacks): Promise<void> {
-    for await (const event of this.steps(options)) await options.onStep?.(event);
+    const { model, batches, validation, checkpoints } = options;
+    this.#validation = validation ? new Validation(model, validation, batches.options.seqLen) : null;
+    this.#checkpoints = checkpoints ? new CheckpointWriter(checkpoints) : null;
   }
 
   /**
-   * The same as an iterator: the loop's body sees an update that is done, and leaving the loop stops.
+   * Trains, as an iterator: the loop's body sees what is done before more is, and leaving the loop stops. A
+   * checkpoint that is being written then is still finished.
    *
    * @throws {NonFiniteError} naming the first bad tensor, before it can reach the parameters.
+   * @throws {CheckpointError} when the last checkpoint cannot be written. Others only report it in their event.
    */
-  async *steps({
-    steps,
-    maxSeconds = Infinity,
-    signal,
-  }: RunOptions): AsyncGenerator<StepEvent, void, undefined> {
-    const { model, optimizer, batches } = this.#options;
-    model.train();
-    const start = performance.now();
-    let last = start;
-    if (optimizer.updates >= steps) return;
-    for await (const batch of batches.endless(this.cursor)) {
-      if (signal?.aborted) return;
-      const event = await this.#update(batch);
-      this.cursor = batch.next;
-      const now = performance.now();
-      event.seconds = (now - last) / 1000;
-      last = now;
+  async *run(options: RunOptions & TrainCallbacks = {}): AsyncGenerator<TrainEvent, void, undefined> {
+    for await (const event of this.#events(options)) {
+      await notify(options, event);
       yield event;
-      if (optimizer.updates >= steps || now - start >= 1000 * maxSeconds) return;
+    }
+  }
+
+  /** The same without a loop: callbacks see the events. @returns how the run ended. */
+  async train(options: RunOptions & TrainCallbacks = {}): Promise<EndEvent> {
+    let end: TrainEvent | undefined;
+    for await (end of this.run(options));
+    return end as EndEvent;
+  }
+
+  /**
+   * Puts the trainer, its model and its optimiser into the state of a checkpoint.
+   *
+   * @param options.mayDiffer Settings whose values need not be those of the file: `train.steps`, or `evaluation` for
+   *   all below it.
+   * @throws {CheckpointError} naming every setting and tensor that differs, before anything changes.
+   */
+  async restore(path: string, { mayDiffer = [] }: { mayDiffer?: readonly string[] } = {}): Promise<void> {
+    const { model, optimizer, lr } = this.#options;
+    const file = await openSaved(path, "checkpoint");
+    try {
+      const { progress, config } = infoOf(file);
+      const expected = this.#checkpoints?.config ?? null;
+      if (expected !== null) checkValues(path, "settings", config, expected, mayDiffer);
+      checkValues(path, "data and optimiser", progress.layout, this.#layout());
+      const memories = await restoreTensors(file, { model, optimizer });
+      this.dispose();
+      this.memories = memories;
+      this.cursor = progress.cursor;
+      optimizer.updates = progress.updates;
+      model.dropoutStream.calls = progress.dropoutCalls;
+      if (model.routers) model.setTopK(progress.topK);
+      if (this.#validation && progress.validation) this.#validation.state = progress.validation;
+      if (lr instanceof PlateauLr && progress.plateau) lr.state = progress.plateau;
+      if (this.#checkpoints) this.#checkpoints.savedAt = progress.updates;
+    } finally {
+      await file.close();
     }
   }
 
@@ -136,101 +139,111 @@ export class Trainer {
     this.memories = [];
   }
 
-  async #update(batch: LmBatch): Promise<StepEvent> {
+  async *#events({
+    steps = Infinity,
+    maxSeconds = Infinity,
+    signal,
+  }: RunOptions): AsyncGenerator<TrainEvent> {
+    const { model, optimizer, batches } = this.#options;
+    const begin = performance.now();
+    const whyStop = (): EndEvent["reason"] | null => {
+      if (signal?.aborted) return "aborted";
+      if (this.#validation?.isOutOfPatience) return "patience";
+      if (optimizer.updates >= steps) return "steps";
+      return performance.now() - begin >= 1000 * maxSeconds ? "time" : null;
+    };
+    await this.#checkpoints?.folder.prepare(optimizer.updates);
+    model.train();
+    try {
+      yield* this.#betweenUpdates(signal);
+      let reason = whyStop();
+      if (reason === null) {
+        let start = performance.now();
+        for await (const batch of batches.endless(this.cursor)) {
+          yield await this.#update(batch, start);
+          yield* this.#betweenUpdates(signal);
+          reason = whyStop();
+          if (reason !== null) break;
+          start = performance.now();
+        }
+      }
+      yield* this.#lastCheckpoint();
+      yield { type: "end", step: optimizer.updates, reason: reason ?? "steps" };
+    } finally {
+      await this.#checkpoints?.idle();
+    }
+  }
+
+  async #update(batch: LmBatch, start: number): Promise<StepEvent> {
     const { model, optimizer, lr, topK, maxGradNorm, accumulation, freezeRoutersAt } = this.#options;
     const completed = optimizer.updates;
     if (topK) model.setTopK(topK(completed));
     if (freezeRoutersAt !== undefined && completed >= freezeRoutersAt) model.freezeRouters();
     if (batch.cursor.position === 0) this.dispose();
+    const rate = lr instanceof PlateauLr ? lr.rate(completed) : lr(completed);
+    const { memories } = this;
+    const step = await trainStep({ model, optimizer, lr: rate, maxGradNorm, accumulation, memories }, batch);
+    this.cursor = batch.next;
+    return { ...step, seconds: (performance.now() - start) / 1000 };
+  }
 
-    const groups = columnGroups(batch, accumulation);
-    const results = groups.map((group, i) => this.#forwardBackward(group, i, groups.length));
-    const clip = optimizer.clip(maxGradNorm);
-    const rate = lr(completed);
-    // The first wait of the update: everything up to the gradient norm has run.
-    const [losses, auxLosses, gradNorm, entropy] = await Promise.all([
-      Promise.all(results.map(({ mean }) => mean.item())),
-      Promise.all(results.map(async ({ auxLoss }) => (auxLoss ? auxLoss.item() : 0))),
-      clip.norm.item(),
-      Promise.all((results.at(-1)?.entropies ?? []).map((entropy) => entropy.item())),
-    ]);
-    const loss = losses.reduce((sum, part) => sum + part, 0) / losses.length;
-    if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
-      const tensor = await firstNonFinite(model, this.memories);
-      const what = Number.isFinite(loss)
-        ? `the gradient norm became ${String(gradNorm)}`
-        : `the loss became ${String(loss)}`;
-      throw new NonFiniteError(
-        completed + 1,
-        tensor,
-        `${what} at step ${String(completed + 1)}; first non-finite tensor: ${tensor}`,
-      );
+  /** What falls due after an update: an evaluation, a checkpoint. Decided by state alone, so that a resumed run agrees. */
+  async *#betweenUpdates(signal: AbortSignal | undefined): AsyncGenerator<EvaluationEvent | CheckpointEvent> {
+    const { updates } = this.#options.optimizer;
+    const evaluation = await this.#evaluateIfDue(updates, signal);
+    const writer = this.#checkpoints;
+    const isBest = evaluation !== null && (evaluation.isBest || evaluation.isBestDense);
+    if (writer && (isBest || writer.isDue(updates))) await writer.save(() => this.#capture());
+    if (evaluation) yield evaluation;
+    yield* writer?.takeFinished() ?? [];
+  }
+
+  async #evaluateIfDue(updates: number, signal: AbortSignal | undefined): Promise<EvaluationEvent | null> {
+    if (!this.#validation?.isDue(updates)) return null;
+    try {
+      const event = await this.#validation.run(updates, signal);
+      if (this.#options.lr instanceof PlateauLr) this.#options.lr.evaluated(event.base.nats);
+      return event;
+    } catch (error) {
+      if (signal?.aborted) return null; // a resumed run does it first
+      throw error;
     }
-    optimizer.update(rate, clip);
-    for (const { loss: total, mean, auxLoss, entropies } of results) {
-      for (const tensor of [total, mean, auxLoss, ...entropies]) tensor?.dispose();
-    }
-    clip.norm.dispose();
-    clip.factor.dispose();
+  }
+
+  async *#lastCheckpoint(): AsyncGenerator<CheckpointEvent> {
+    const writer = this.#checkpoints;
+    if (!writer) return;
+    await writer.idle();
+    if (writer.savedAt !== this.#options.optimizer.updates) await writer.save(() => this.#capture());
+    await writer.idle();
+    const events = writer.takeFinished();
+    yield* events;
+    const failure = events.at(-1)?.error;
+    if (failure) throw failure;
+  }
+
+  async #capture(): Promise<Snapshot> {
+    const { model, optimizer, lr } = this.#options;
     return {
-      step: completed + 1,
-      loss,
-      auxLoss: auxLosses.reduce((sum, part) => sum + part, 0) / auxLosses.length,
-      gradNorm,
-      lr: rate,
-      topK: model.topK,
-      tokens: batch.length * batch.batchSize,
-      seconds: 0,
-      routerEntropy: entropy,
+      tensors: await captureTensors({ model, optimizer, memories: this.memories }),
+      config: this.#checkpoints?.config ?? null,
+      tokenizer: model.tokenizer,
+      progress: {
+        updates: optimizer.updates,
+        cursor: this.cursor,
+        dropoutCalls: model.dropoutStream.calls,
+        topK: model.topK,
+        validation: this.#validation?.state ?? null,
+        plateau: lr instanceof PlateauLr ? lr.state : null,
+        layout: this.#layout(),
+      },
     };
   }
 
-  /** One group of columns through the model and back. */
-  #forwardBackward(batch: Columns, group: number, groups: number): GroupResult {
-    const { model } = this.#options;
-    const memory = this.memories[group] ?? null;
-    const result = backward(() => {
-      const inputs = indices(batch.inputs, [batch.inputLength, batch.width], model.device);
-      const targets = indices(batch.targets, [batch.length, batch.width], model.device);
-      const { loss: mean, auxLoss, memory: next, routing } = model.loss(inputs, targets, memory);
-      return {
-        loss: scale(auxLoss ? add(mean, auxLoss) : mean, 1 / groups),
-        mean,
-        auxLoss,
-        next,
-        entropies: routing.map(({ logits }) => routerEntropy(logits)),
-      };
-    });
-    disposeMemory(memory);
-    this.memories[group] = result.next;
-    return result;
+  #layout(): Progress["layout"] {
+    const { batches, accumulation, optimizer } = this.#options;
+    const { batchSize } = batches.options;
+    const { columnLength } = batches;
+    return { batchSize, columnLength, accumulation, optimizer: optimizer.constructor.name };
   }
-}
-
-/** Cuts a batch into groups of columns, as even as they come. */
-function columnGroups(batch: LmBatch, groups: number): Columns[] {
-  const { batchSize, inputLength, length } = batch;
-  if (groups > batchSize) {
-    throw new ConfigError(
-      "accumulation",
-      groups,
-      `a batch of ${String(batchSize)} columns cannot be split into ${String(groups)} groups`,
-      "use accumulation <= batchSize",
-    );
-  }
-  const cut = (array: Int32Array, begin: number, end: number): Int32Array => {
-    if (begin === 0 && end === batchSize) return array;
-    return array.filter((_, i) => i % batchSize >= begin && i % batchSize < end);
-  };
-  return Array.from({ length: groups }, (_, group) => {
-    const begin = Math.floor((group * batchSize) / groups);
-    const end = Math.floor(((group + 1) * batchSize) / groups);
-    return {
-      inputs: cut(batch.inputs, begin, end),
-      targets: cut(batch.targets, begin, end),
-      inputLength,
-      length,
-      width: end - begin,
-    };
-  });
 }

@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from "@jest/globals";
 
 import { Progress } from "../../lib/cli/progress.js";
 import { bar, count, duration, Terminal } from "../../lib/cli/terminal.js";
-import type { StepEvent } from "../../lib/train/trainer.js";
+import type { StepEvent } from "../../lib/train/events.js";
 
 /** Collects what is written, as a terminal of 60 columns or a pipe. */
 function output(isTTY: boolean): { terminal: Terminal; text: () => string } {
@@ -20,6 +20,7 @@ function output(isTTY: boolean): { terminal: Terminal; text: () => string } {
 
 const escape = String.fromCharCode(27);
 const event: StepEvent = {
+  type: "step",
   ...{ step: 1, loss: Math.LN2 * 3, auxLoss: 0, gradNorm: 1, lr: 1e-3, topK: 4, tokens: 2048, seconds: 0.1 },
   routerEntropy: [2, 1],
 };

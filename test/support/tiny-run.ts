@@ -24,7 +24,7 @@ export async function tinyTextFile(seed = 1): Promise<string> {
 
 /** Settings of a model that trains a few steps in well under a second. */
 export function tinyConfig(path: string, overrides: Partial<Record<string, object>> = {}): RunConfig {
-  const { model = {}, train = {}, data = {}, ...rest } = overrides;
+  const { model = {}, train = {}, data = {}, evaluation = {}, ...rest } = overrides;
   return parseConfig({
     ...rest,
     data: { corpus: "text", path, tokens: "bytes", ...data },
@@ -46,6 +46,6 @@ export function tinyConfig(path: string, overrides: Partial<Record<string, objec
       ...{ steps: 5, batchSize: 4, seqLen: 12, warmupSteps: 2, topKSchedule: null, topKMin: 1, topKMax: 4 },
       ...train,
     },
-    evaluation: { batchSize: 2, seqLen: 16 },
+    evaluation: { batchSize: 2, seqLen: 16, ...evaluation },
   });
 }

@@ -1,3 +1,7 @@
+import { mkdtemp, readdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
 import { describe, expect, test } from "@jest/globals";
 
 import { ConfigError } from "../../lib/errors.js";
@@ -8,8 +12,11 @@ import { tinyConfig, tinyTextFile } from "../support/tiny-run.js";
 const text = await tinyTextFile(1);
 const otherText = await tinyTextFile(2);
 
+/** A rate that makes the validation loss worse, and evaluations that notice. */
+const plateau = { train: { lr: 3, lrSchedule: "plateau" }, evaluation: { every: 1, maxBatches: 1 } };
+
 /** Another value for each key, and what else must be set for the key to matter. */
-const changes: Record<string, { value: unknown; given?: object }> = {
+const changes: Record<string, { value: unknown; given?: Partial<Record<string, object>> }> = {
   seed: { value: 7 },
   device: { value: "reference" },
   "data.corpus": { value: "wikitext-2", given: {} },
@@ -41,29 +48,36 @@ const changes: Record<string, { value: unknown; given?: object }> = {
   "train.lrSchedule": { value: "constant" },
   "train.minLr": { value: 5e-4 },
   "train.warmupSteps": { value: 3 },
+  "train.plateauDecay": { value: 0.1, given: plateau },
+  "train.plateauPatience": { value: 1, given: plateau },
   "train.weightDecay": { value: 0.5 },
   "train.maxGradNorm": { value: 0.01 },
   "train.accumulation": { value: 2 },
   "train.topKSchedule": { value: "linear_increase" },
-  "train.topKMin": { value: 2, given: { topKSchedule: "linear_increase" } },
-  "train.topKMax": { value: 2, given: { topKSchedule: "linear_increase" } },
+  "train.topKMin": { value: 2, given: { train: { topKSchedule: "linear_increase" } } },
+  "train.topKMax": { value: 2, given: { train: { topKSchedule: "linear_increase" } } },
   "train.balanceWeight": { value: 0.5 },
+  "evaluation.every": { value: 2 },
+  "evaluation.patience": { value: 1, given: plateau },
   "evaluation.batchSize": { value: 3 },
   "evaluation.seqLen": { value: 9 },
   "evaluation.maxBatches": { value: 2 },
+  "checkpoint.every": { value: 2 },
+  "checkpoint.keepLast": { value: 1, given: { checkpoint: { every: 2 } } },
 };
 
 /** What a run did, in numbers that any change shows in. */
 async function fingerprint(config: RunConfig): Promise<string> {
-  const run = await openRun(config);
+  const checkpoints = await mkdtemp(join(tmpdir(), "hyperrouter-"));
+  const run = await openRun(config, { checkpoints });
   const events = [];
   try {
-    for await (const { seconds, ...event } of run.train()) {
-      expect(seconds).toBeGreaterThan(0);
-      events.push(event);
+    for await (const event of run.train()) {
+      if (event.type !== "checkpoint") events.push({ ...event, seconds: 0 });
     }
     const evaluation = await run.evaluate(run.corpus.test);
-    return JSON.stringify([events, evaluation, run.model.countParameters()]);
+    const files = await readdir(checkpoints);
+    return JSON.stringify([events, evaluation, files.sort(), run.model.countParameters()]);
   } finally {
     await run.close();
   }
@@ -72,7 +86,7 @@ async function fingerprint(config: RunConfig): Promise<string> {
 /** The tiny settings with one key changed. */
 function withChange(key: string): { before: RunConfig; after: RunConfig } {
   const { value, given = {} } = changes[key] ?? { value: undefined };
-  const before = tinyConfig(text, { train: given });
+  const before = tinyConfig(text, given);
   const input = structuredClone(before) as unknown as Record<string, unknown>;
   assign(input, `${key}=${JSON.stringify(value)}`);
   return { before, after: parseConfig(input) };

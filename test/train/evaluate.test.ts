@@ -9,7 +9,7 @@ import { tinyConfig, tinyTextFile } from "../support/tiny-run.js";
 
 const text = await tinyTextFile();
 const run = await openRun(tinyConfig(text, { train: { steps: 60, lr: 1e-2 } }));
-await run.trainer.run({ steps: 60 });
+await run.trainer.train({ steps: 60 });
 const { model, corpus, config } = run;
 
 describe("evaluate", () => {

@@ -2,7 +2,8 @@ import { describe, expect, test } from "@jest/globals";
 
 import { openDevice } from "../../lib/device.js";
 import { NonFiniteError } from "../../lib/errors.js";
-import { Trainer, type StepEvent } from "../../lib/train/trainer.js";
+import type { StepEvent } from "../../lib/train/events.js";
+import { Trainer } from "../../lib/train/trainer.js";
 import { LmBatches } from "../../lib/data/batches.js";
 import type { Module } from "../../lib/nn/module.js";
 import { Adam } from "../../lib/optim/optimizer.js";
@@ -21,10 +22,10 @@ async function parametersOf(model: Module): Promise<Record<string, number[]>> {
 /** Trains from the start. @returns what happened, without times, and the parameters at the end. */
 async function trained(
   config: RunConfig,
-): Promise<{ events: Omit<StepEvent, "seconds">[]; values: Record<string, number[]> }> {
+): Promise<{ events: StepEvent[]; values: Record<string, number[]> }> {
   const run = await openRun(config);
   const events = [];
-  for await (const event of run.train()) events.push({ ...event, seconds: 0 });
+  for await (const event of run.train()) if (event.type === "step") events.push({ ...event, seconds: 0 });
   const values = await parametersOf(run.model);
   await run.close();
   return { events, values };
@@ -76,7 +77,7 @@ describe("training", () => {
         .map(([name]) => name);
       expect(frozen.length).toBeGreaterThan(1);
       const before = await parametersOf(run.model);
-      await run.trainer.run({ steps: 5 });
+      await run.trainer.train({ steps: 5 });
       const after = await parametersOf(run.model);
       for (const name of Object.keys(before)) {
         if (frozen.includes(name)) expect(after[name]).toEqual(before[name]);
@@ -93,7 +94,8 @@ describe("training", () => {
     const batches = new LmBatches(run.corpus.train, config.train);
     const trainer = new Trainer({ model: run.model, optimizer, batches, lr: () => 1e-2, freezeRoutersAt: 3 });
     const embeddings: number[][] = [];
-    for await (const { step } of trainer.steps({ steps: 6 })) {
+    for await (const { type, step } of trainer.run({ steps: 6 })) {
+      if (type !== "step") continue;
       expect(optimizer.updates).toBe(step);
       embeddings.push((await parametersOf(run.model))["routers.source.embeddings"] ?? []);
     }
@@ -111,8 +113,8 @@ describe("training", () => {
     const live: number[] = [];
     const tensors: number[] = [];
     const { reclaimedByGc } = device.memoryStats();
-    for await (const { step } of run.train()) {
-      if (step < 20) continue;
+    for await (const { type, step } of run.train()) {
+      if (type !== "step" || step < 20) continue;
       const stats = device.memoryStats();
       live.push(stats.liveBytes);
       tensors.push(stats.tensors);
@@ -148,7 +150,7 @@ describe("training", () => {
   test("finishes the running update when it is aborted", async () => {
     const run = await openRun(tinyConfig(text, { train: { steps: 50 } }));
     const stop = new AbortController();
-    await run.trainer.run({
+    await run.trainer.train({
       steps: 50,
       signal: stop.signal,
       onStep: ({ step }) => {
@@ -156,7 +158,7 @@ describe("training", () => {
       },
     });
     expect(run.optimizer.updates).toBe(4);
-    await run.trainer.run({ steps: 6 });
+    await run.trainer.train({ steps: 6 });
     expect(run.optimizer.updates).toBe(6);
     await run.close();
   });
@@ -167,7 +169,7 @@ describe("training", () => {
     const parameter = new Map(run.model.namedParameters()).get(name);
     const before = await parametersOf(run.model);
     parameter?.set(new Float32Array(parameter.size).fill(NaN));
-    const failure = await run.trainer.run({ steps: 3 }).then(
+    const failure = await run.trainer.train({ steps: 3 }).then(
       () => undefined,
       (error: unknown) => error,
     );
@@ -183,7 +185,7 @@ describe("training", () => {
 
   test("refuses more groups than columns", async () => {
     const run = await openRun(tinyConfig(text, { train: { batchSize: 2, accumulation: 3 } }));
-    await expect(run.trainer.run({ steps: 1 })).rejects.toThrow(/2 columns cannot be split into 3 groups/);
+    await expect(run.trainer.train({ steps: 1 })).rejects.toThrow(/2 columns cannot be split into 3 groups/);
     await run.close();
   });
 });

@@ -158,7 +158,9 @@ async function train(training: Run, terminal: Terminal): Promise<TrainingTotals>
   };
   process.on("SIGINT", onInterrupt);
   try {
-    for await (const event of training.train(stop.signal)) progress.update(event);
+    for await (const event of training.train({ signal: stop.signal })) {
+      if (event.type === "step") progress.update(event);
+    }
   } finally {
     process.off("SIGINT", onInterrupt);
     terminal.clearStatus();
