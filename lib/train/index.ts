@@ -12,7 +12,18 @@ export type {
   TrainCallbacks,
   TrainEvent,
 } from "./events.js";
+export {
+  type Metrics,
+  MetricsRecorder,
+  type MetricsSink,
+  type StartMetrics,
+  type TestMetrics,
+  type TrainingMetrics,
+  type ValidationMetrics,
+} from "./metrics.js";
+export { MetricsFile, readMetrics } from "./metrics-file.js";
 export { loadModel, type SavedModel, saveModel, type SaveModelOptions } from "./model-file.js";
 export { buildModel, evaluationOptions, openRun, type OpenRunOptions, type Run } from "./run.js";
+export { TensorBoardFile } from "./tensorboard.js";
 export { type RunOptions, Trainer, type TrainerOptions } from "./trainer.js";
 export { type Best, validationMemLen, type ValidationOptions, type ValidationState } from "./validation.js";
