@@ -1,7 +1,9 @@
+import { createHash } from "node:crypto";
 import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import type { Module } from "../../lib/nn/module.js";
 import { parseConfig, type RunConfig } from "../../lib/train/config.js";
 
 /** A text of `lines` lines with some structure, the same for the same seed. */
@@ -48,4 +50,16 @@ export function tinyConfig(path: string, overrides: Partial<Record<string, objec
     },
     evaluation: { batchSize: 2, seqLen: 16, ...evaluation },
   });
+}
+
+/** A digest of all parameters, bit for bit. */
+export async function modelDigest(model: Module): Promise<string> {
+  const hash = createHash("sha256");
+  for (const [name, { value }] of model.namedParameters()) hash.update(name).update(await value.data());
+  return hash.digest("hex");
+}
+
+/** A new empty folder. */
+export function newFolder(): Promise<string> {
+  return mkdtemp(join(tmpdir(), "hyperrouter-"));
 }
