@@ -157,8 +157,8 @@ export class OpCall {
   }
 
   /** Creates the tensors on a device, ready to call. */
-  place(device: Device): PlacedCall {
-    return new PlacedCall(this, device);
+  place(device: Device, { guarded = false } = {}): PlacedCall {
+    return new PlacedCall(this, device, guarded);
   }
 }
 
@@ -208,25 +208,35 @@ function outputPattern(dtype: DType, size: number): ArrayOf[DType] {
   return pattern;
 }
 
+/** Elements around a guarded tensor. An odd number: what lies between is aligned to nothing. */
+const guardSize = 17;
+
 class PlacedCall {
   readonly handles = new Map<string, Handle>();
-  readonly #owned: Handle[] = [];
+  readonly #bases = new Map<string, { handle: Handle; dtype: DType }>();
+  readonly #views: Handle[] = [];
+  readonly #guard: number;
 
+  /** @param guarded Puts every tensor between elements that nobody may write. */
   constructor(
     readonly of: OpCall,
     readonly device: Device,
+    guarded: boolean,
   ) {
-    for (const { name, spec } of of.tensors()) {
-      this.handles.set(name, this.#create(name, spec));
-    }
+    this.#guard = guarded ? guardSize : 0;
+    for (const { name, spec } of of.tensors()) this.#create(name, spec);
   }
 
-  #create(name: string, spec: TensorSpec): Handle {
+  #create(name: string, spec: TensorSpec): void {
     const dtype = this.dtypeOf(spec);
-    const handle = native().createTensor(this.device.id, dtype, spec.shape);
-    this.#owned.push(handle);
-    native().upload(handle, startingBytes(this.of, name, spec, dtype));
-    return handle;
+    const contents = outputPattern(dtype, sizeOf(spec.shape) + 2 * this.#guard);
+    contents.set(startingBytes(this.of, name, spec, dtype), this.#guard);
+    const handle = native().createTensor(this.device.id, dtype, [contents.length]);
+    native().upload(handle, contents);
+    this.#bases.set(name, { handle, dtype });
+    const view = native().viewTensor(handle, this.#guard, spec.shape);
+    this.#views.push(view);
+    this.handles.set(name, view);
   }
 
   dtypeOf(spec: TensorSpec): DType {
@@ -255,8 +265,20 @@ class PlacedCall {
     return run;
   }
 
+  /** Names of the tensors around which something was written. */
+  damagedGuards(): string[] {
+    const isDamaged = ({ handle, dtype }: { handle: Handle; dtype: DType }): boolean => {
+      const contents = arrayOf(dtype, native().downloadSync(handle));
+      const pattern = outputPattern(dtype, this.#guard);
+      const guards = [contents.slice(0, this.#guard), contents.slice(contents.length - this.#guard)];
+      return guards.some((guard) => !sameBytes(guard, pattern));
+    };
+    return [...this.#bases].filter(([, base]) => isDamaged(base)).map(([name]) => name);
+  }
+
   release(): void {
-    for (const handle of this.#owned) native().releaseTensor(handle);
+    for (const { handle } of this.#bases.values()) native().releaseTensor(handle);
+    for (const handle of this.#views) native().releaseTensor(handle);
   }
 }
 

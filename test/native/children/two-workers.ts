@@ -17,7 +17,7 @@ function startWorker(): Promise<unknown> {
 async function compute(): Promise<string> {
   const device = openDevice("cpu", { threads: 2 });
   let x: FloatTensor = randomNormal([64, 64], 0, 1, { seed: 1, call: 0 }, device);
-  for (let i = 0; i < 200; i++) {
+  for (let i = 0; i < 50; i++) {
     const next = scope(() => scale(matmul(x, x), 1 / 64));
     x.dispose();
     x = next;
