@@ -276,7 +276,9 @@ describe("a folder of checkpoints", () => {
       onStep: async ({ step }) => {
         if (step === 2) await rm(path, { recursive: true });
       },
-      onCheckpoint: ({ error }) => void (error && errors.push(error.reason)),
+      onCheckpoint: ({ error }) => {
+        if (error) errors.push(error.reason);
+      },
     });
     expect((await failure(training)).message).toMatch(/cannot be written: no such file or folder\n {2}fix:/);
     expect(run.optimizer.updates).toBe(4);
