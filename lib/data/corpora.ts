@@ -76,10 +76,18 @@ export interface CorpusOptions {
   /** What a token is; default by corpus. */
   readonly tokens?: TokenKind;
   /**
-   * Folder of prepared token files, made when missing and reused while the texts stay the same. Default: texts up
-   * to 64 MiB are kept in memory, larger ones are prepared in the folder `<path>.tokens`.
+   * Folder of prepared token files, made when missing and reused while the texts stay the same. Default:
+   * `<path>.tokens`, which is made for texts of more than 64 MiB; smaller ones are kept in memory.
    */
   readonly cacheDir?: string;
+}
+
+/** Token files of a corpus. */
+export interface PreparedFiles {
+  /** Of the training, validation and test text. */
+  readonly paths: readonly string[];
+  /** Whether they were written just now. */
+  readonly isNew: boolean;
 }
 
 /** A corpus ready for training. */
@@ -90,6 +98,8 @@ export interface Corpus {
   readonly train: TokenSource;
   readonly valid: TokenSource;
   readonly test: TokenSource;
+  /** The prepared files that the tokens are read from; null: they are kept in memory. */
+  readonly prepared: PreparedFiles | null;
   /** Closes its files. */
   close(): Promise<void>;
 }
@@ -109,18 +119,29 @@ export async function loadCorpus(name: CorpusName, options: CorpusOptions = {}):
   const kind: CorpusKind = CORPORA[checkChoice("corpus", name, corpusNames)];
   const tokens = checkChoice("tokens", options.tokens ?? kind.tokens, tokenKinds);
   const texts = await kind.open(options.path);
-  const counted = kind.counted.map((part) => texts[part]);
-  const fit = (): Promise<Tokenizer> => fitTokenizer(tokens, counted);
-  if (options.cacheDir === undefined && texts.bytes <= MEMORY_BYTES) {
-    return { name, tokens, ...(await readIntoMemory(texts, await fit())) };
-  }
-  const folder = options.cacheDir ?? `${required(options.path)}.tokens`;
-  const paths = PARTS.map((part) => join(folder, `${part}.${tokens}.tokens`));
+  const folder = preparedFolder(options);
+  const paths = PARTS.map((part) => join(folder ?? "", `${part}.${tokens}.tokens`));
   const origin = JSON.stringify([name, tokens, texts.origin]);
-  const files =
-    (await openPrepared(paths, origin)) ?? (await prepare(texts, await fit(), folder, paths, origin));
+  const found = folder === undefined ? undefined : await openPrepared(paths, origin);
+  if (found !== undefined) return { name, tokens, ...asCorpus(found, { paths, isNew: false }) };
+  const tokenizer = await fitTokenizer(
+    tokens,
+    kind.counted.map((part) => texts[part]),
+  );
+  if (folder === undefined || (options.cacheDir === undefined && texts.bytes <= MEMORY_BYTES)) {
+    return { name, tokens, ...(await readIntoMemory(texts, tokenizer)) };
+  }
+  const files = await prepare(texts, tokenizer, folder, paths, origin);
+  return { name, tokens, ...asCorpus(files, { paths, isNew: true }) };
+}
+
+function preparedFolder({ cacheDir, path }: CorpusOptions): string | undefined {
+  return cacheDir ?? (path === undefined ? undefined : `${path.replace(/[\\/]+$/, "")}.tokens`);
+}
+
+function asCorpus(files: readonly TokenFile[], prepared: PreparedFiles): Omit<Corpus, "name" | "tokens"> {
   const [train, valid, test] = files as [TokenFile, TokenFile, TokenFile];
-  return { name, tokens, tokenizer: train.tokenizer, train, valid, test, close: () => closeAll(files) };
+  return { tokenizer: train.tokenizer, train, valid, test, prepared, close: () => closeAll(files) };
 }
 
 async function readIntoMemory(
@@ -135,6 +156,7 @@ async function readIntoMemory(
     train: await load("train"),
     valid: await load("valid"),
     test: await load("test"),
+    prepared: null,
     close,
   };
 }

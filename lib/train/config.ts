@@ -26,6 +26,8 @@ const schema = z.strictObject({
       path: z.string().nullable().default(null),
       /** What a token is; null: the corpus's usual one. */
       tokens: z.enum(tokenKinds).nullable().default("bytes"),
+      /** Folder of prepared token files; null: `<path>.tokens`. */
+      cacheDir: z.string().nullable().default(null),
     })
     .prefault({}),
   model: z
@@ -60,8 +62,8 @@ const schema = z.strictObject({
     .strictObject({
       /** Updates. */
       steps: integer(1).default(700),
-      /** Stops training after this many minutes, whatever the step. */
-      maxMinutes: z.number().positive().default(2.9),
+      /** Stops training after this many minutes, whatever the step; null: never. */
+      maxMinutes: z.number().positive().nullable().default(null),
       batchSize: integer(1).default(16),
       /** Tokens per segment. */
       seqLen: integer(1).default(128),
@@ -105,6 +107,14 @@ const schema = z.strictObject({
       every: integer(1).nullable().default(500),
       /** How many of the latest to keep, besides the best. */
       keepLast: integer(1).default(2),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({
+      /** Updates per training record in metrics.jsonl. */
+      every: integer(1).default(10),
+      /** Write the metrics for TensorBoard too. */
+      tensorboard: z.boolean().default(false),
     })
     .prefault({}),
 });
@@ -166,7 +176,7 @@ export function assign(input: Record<string, unknown>, assignment: string): void
   const last = path.pop() ?? "";
   let section = input;
   for (const key of path) {
-    const inner = section[key];
+    const inner = Object.hasOwn(section, key) ? section[key] : undefined;
     section = isSection(inner) ? inner : (section[key] = {});
   }
   section[last] = parseValue(assignment.slice(split + 1));

@@ -23,7 +23,9 @@ export {
 } from "./metrics.js";
 export { MetricsFile, readMetrics } from "./metrics-file.js";
 export { loadModel, type SavedModel, saveModel, type SaveModelOptions } from "./model-file.js";
-export { buildModel, evaluationOptions, openRun, type OpenRunOptions, type Run } from "./run.js";
+export { type Preset, type PresetName, presetNames, presets } from "./presets.js";
+export { buildModel, evaluationOptions, openCorpus, openRun, type OpenRunOptions, type Run } from "./run.js";
+export { type CheckpointChoice, checkpointChoices, RunFolder } from "./run-folder.js";
 export { TensorBoardFile } from "./tensorboard.js";
 export { type RunOptions, Trainer, type TrainerOptions } from "./trainer.js";
 export { type Best, validationMemLen, type ValidationOptions, type ValidationState } from "./validation.js";

@@ -39,7 +39,10 @@ export interface OpenRunOptions {
 }
 
 /** Settings that need not be those of the checkpoint that a run resumes: where, how long and how it is watched. */
-const mayDiffer = ["device", "data.path", "train.steps", "train.maxMinutes", "evaluation", "checkpoint"];
+const mayDiffer = [
+  ...["device", "data.path", "data.cacheDir", "train.steps", "train.maxMinutes"],
+  ...["evaluation", "checkpoint", "log"],
+];
 
 /**
  * Builds a run from its settings: opens the corpus, initialises the model, prepares the trainer.
@@ -47,11 +50,7 @@ const mayDiffer = ["device", "data.path", "train.steps", "train.maxMinutes", "ev
  * @throws {CheckpointError} when the checkpoint to resume is damaged, or from a run with other settings; it names them.
  */
 export async function openRun(config: RunConfig, options: OpenRunOptions = {}): Promise<Run> {
-  const { corpus: name, path, tokens } = config.data;
-  const corpus = await loadCorpus(name, {
-    ...(path !== null && { path }),
-    ...(tokens !== null && { tokens }),
-  });
+  const corpus = await openCorpus(config);
   const model = buildModel(config, corpus.tokenizer.vocabSize);
   model.tokenizer = corpus.tokenizer;
   const optimizer = buildOptimizer(config.train, model);
@@ -74,7 +73,7 @@ export async function openRun(config: RunConfig, options: OpenRunOptions = {}): 
     trainer,
     train: (callbacks) => {
       const { steps, maxMinutes } = config.train;
-      return trainer.run({ ...callbacks, steps, maxSeconds: 60 * maxMinutes });
+      return trainer.run({ ...callbacks, steps, maxSeconds: 60 * (maxMinutes ?? Infinity) });
     },
     evaluate: (source, other) => evaluate(model, source, { ...evaluationOptions(config), ...other }),
     async close() {
@@ -92,6 +91,16 @@ export async function openRun(config: RunConfig, options: OpenRunOptions = {}): 
     throw error;
   }
   return run;
+}
+
+/** The corpus of a run. */
+export async function openCorpus({ data }: Pick<RunConfig, "data">): Promise<Corpus> {
+  const { corpus, path, tokens, cacheDir } = data;
+  return loadCorpus(corpus, {
+    ...(path !== null && { path }),
+    ...(tokens !== null && { tokens }),
+    ...(cacheDir !== null && { cacheDir }),
+  });
 }
 
 async function checkpointToResume({ checkpoints, resume = false }: OpenRunOptions): Promise<string | null> {
@@ -115,7 +124,10 @@ export function buildModel(
   const { numExperts, topK, gate, hyperSize, moeLayers, ...options } = model;
   const balance = { ...gates[gate].balance, weight: train.balanceWeight };
   const balanced: Gate = { ...gates[gate], balance, ...(baked && { weights: "frozen" }) };
-  const moe = { numExperts, topK, hyperSize, gate: balanced, ...(moeLayers && { layers: moeLayers }) };
+  const moe =
+    moeLayers?.length === 0
+      ? null
+      : { numExperts, topK, hyperSize, gate: balanced, ...(moeLayers && { layers: moeLayers }) };
   return new TransformerXL(
     { ...options, vocabSize, moe },
     new Initializer({ seed, device: openDevice(device) }),

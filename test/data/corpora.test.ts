@@ -153,6 +153,20 @@ describe("token files", () => {
     expect((await stat(file)).ino).not.toBe(written.ino);
   });
 
+  test("beside a small text are used, but made only on request", async () => {
+    const dir = await folderOf("beside", { "a.txt": lines.join("") });
+    const path = join(dir, "a.txt");
+    const inMemory = await loadCorpus("text", { path });
+    expect(inMemory.prepared).toBeNull();
+    const made = await loadCorpus("text", { path, cacheDir: `${path}.tokens` });
+    expect(made.prepared?.isNew).toBe(true);
+    const found = await loadCorpus("text", { path });
+    const paths = ["train", "valid", "test"].map((part) => join(`${path}.tokens`, `${part}.bytes.tokens`));
+    expect(found.prepared).toEqual({ paths, isNew: false });
+    expect(await partsOf(found)).toEqual(await partsOf(inMemory));
+    await Promise.all([made.close(), found.close()]);
+  });
+
   test("carry their tokenizer", async () => {
     const dir = await folderOf("alone", { "a.txt": lines.join("") });
     const options = { path: join(dir, "a.txt"), cacheDir: join(dir, "cache"), tokens: "words" } as const;

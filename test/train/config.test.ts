@@ -1,12 +1,14 @@
 import { mkdtemp, readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 import { describe, expect, test } from "@jest/globals";
 
 import { ConfigError } from "../../lib/errors.js";
 import { assign, flatConfig, parseConfig, type RunConfig } from "../../lib/train/config.js";
+import { readMetrics } from "../../lib/train/metrics-file.js";
 import { openRun } from "../../lib/train/run.js";
+import { RunFolder } from "../../lib/train/run-folder.js";
 import { tinyConfig, tinyTextFile } from "../support/tiny-run.js";
 
 const text = await tinyTextFile(1);
@@ -22,6 +24,7 @@ const changes: Record<string, { value: unknown; given?: Partial<Record<string, o
   "data.corpus": { value: "wikitext-2", given: {} },
   "data.path": { value: otherText },
   "data.tokens": { value: "bytes-compact" },
+  "data.cacheDir": { value: join(dirname(text), "cache") },
   "model.numLayers": { value: 1 },
   "model.dModel": { value: 24 },
   "model.numHeads": { value: 1 },
@@ -64,21 +67,30 @@ const changes: Record<string, { value: unknown; given?: Partial<Record<string, o
   "evaluation.maxBatches": { value: 2 },
   "checkpoint.every": { value: 2 },
   "checkpoint.keepLast": { value: 1, given: { checkpoint: { every: 2 } } },
+  "log.every": { value: 2 },
+  "log.tensorboard": { value: true },
 };
 
-/** What a run did, in numbers that any change shows in. */
+/** What a run did and wrote, without what differs each time. */
 async function fingerprint(config: RunConfig): Promise<string> {
-  const checkpoints = await mkdtemp(join(tmpdir(), "hyperrouter-"));
-  const run = await openRun(config, { checkpoints });
+  const folder = await RunFolder.create(await mkdtemp(join(tmpdir(), "hyperrouter-")), config);
+  const run = await openRun(config, { checkpoints: folder.checkpoints.path });
+  const metrics = await folder.openMetrics();
   const events = [];
   try {
     for await (const event of run.train()) {
       if (event.type !== "checkpoint") events.push({ ...event, seconds: 0 });
+      await metrics.event(event);
     }
+    const records = (await readMetrics(folder.metricsPath)).map(({ type, step }) => [type, step]);
     const evaluation = await run.evaluate(run.corpus.test);
-    const files = await readdir(checkpoints);
-    return JSON.stringify([events, evaluation, files.sort(), run.model.countParameters()]);
+    const checkpoints = await folder.checkpoints.steps();
+    const files = (await readdir(folder.path)).map((name) => name.replace(/\d.*/, "")).sort();
+    const size = run.model.countParameters();
+    const { prepared } = run.corpus;
+    return JSON.stringify([events, records, evaluation, checkpoints, files, size, prepared !== null]);
   } finally {
+    await metrics.close();
     await run.close();
   }
 }

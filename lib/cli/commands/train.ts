@@ -148,7 +148,7 @@ interface TrainingTotals {
 /** Trains until the steps or the minutes are used up, or Ctrl-C. */
 async function train(training: Run, terminal: Terminal): Promise<TrainingTotals> {
   const { steps, maxMinutes } = training.config.train;
-  const progress = new Progress(terminal, steps, maxMinutes * 60);
+  const progress = new Progress(terminal, steps, (maxMinutes ?? Infinity) * 60);
   const stop = new AbortController();
   let interrupted = false;
   const onInterrupt = (): void => {
