@@ -2,6 +2,8 @@ import { activation, type Activation, gelu, relu } from "../../lib/ops/activatio
 import { mul } from "../../lib/ops/elementwise.js";
 import { activate, slope } from "../support/activations.js";
 import {
+  badShape,
+  badValue,
   type Family,
   floats,
   type GradientCase,
@@ -10,8 +12,6 @@ import {
   output,
   type Tensors,
   type TensorSpec,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 
 interface Sizes {

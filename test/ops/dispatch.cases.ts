@@ -1,14 +1,14 @@
 import { grid, range, sumOf } from "../support/nd-array.js";
 import {
+  badDType,
+  badShape,
+  badValue,
   type Family,
   int32,
   normal,
   opCases,
   output,
   target,
-  badDType,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { routing, sortByExpert, type Spread } from "../support/routing.js";
 import { reduction } from "../support/tolerance.js";

@@ -1,14 +1,14 @@
 import { add } from "../../lib/ops/elementwise.js";
 import { dropout } from "../../lib/ops/dropout.js";
 import {
+  badShape,
+  badValue,
   type Family,
   type GradientCase,
   normal,
   opCases,
   optional,
   output,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { dropoutFactors } from "../support/philox.js";
 

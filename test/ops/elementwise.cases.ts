@@ -2,6 +2,9 @@ import type { DType } from "../../lib/dtype.js";
 import type { BinaryKind } from "../../lib/native-ops.gen.js";
 import { add, div, mul, scale, sub } from "../../lib/ops/elementwise.js";
 import {
+  badDType,
+  badShape,
+  badValue,
   type Family,
   type GradientCase,
   normal,
@@ -11,9 +14,6 @@ import {
   type Tensors,
   type TensorSpec,
   uniform,
-  badDType,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { rounded } from "../support/half.js";
 import { CaseRandom } from "../support/random.js";

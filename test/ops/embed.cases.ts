@@ -2,6 +2,9 @@ import { embed } from "../../lib/ops/embed.js";
 import { add } from "../../lib/ops/elementwise.js";
 import { grid, range, sumOf } from "../support/nd-array.js";
 import {
+  badDType,
+  badShape,
+  badValue,
   type Family,
   type GradientCase,
   indexRange,
@@ -9,9 +12,6 @@ import {
   normal,
   opCases,
   output,
-  badDType,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { reduction } from "../support/tolerance.js";
 

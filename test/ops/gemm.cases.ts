@@ -3,6 +3,8 @@ import type { Activation } from "../../lib/ops/activation.js";
 import { activate } from "../support/activations.js";
 import { grid, sumOf } from "../support/nd-array.js";
 import {
+  badShape,
+  badValue,
   type Family,
   type GradientCase,
   normal,
@@ -10,8 +12,6 @@ import {
   optional,
   target,
   type Tensors,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { reduction } from "../support/tolerance.js";
 

@@ -4,6 +4,8 @@ import { routerTopK } from "../../lib/ops/router.js";
 import { reshape, rows } from "../../lib/ops/view.js";
 import { grid, type NdArray, range, sumOf } from "../support/nd-array.js";
 import {
+  badShape,
+  badValue,
   type Family,
   type GradientCase,
   normal,
@@ -11,8 +13,6 @@ import {
   optional,
   output,
   type Tensors,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { reduction } from "../support/tolerance.js";
 

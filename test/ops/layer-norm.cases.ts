@@ -2,6 +2,8 @@ import { add } from "../../lib/ops/elementwise.js";
 import { layerNorm } from "../../lib/ops/layer-norm.js";
 import { grid, type NdArray, range, sumOf } from "../support/nd-array.js";
 import {
+  badShape,
+  badValue,
   type Family,
   filled,
   type GradientCase,
@@ -11,8 +13,6 @@ import {
   output,
   target,
   uniform,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { dropoutFactors } from "../support/philox.js";
 import { reduction } from "../support/tolerance.js";

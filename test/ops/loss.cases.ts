@@ -4,6 +4,9 @@ import { crossEntropy, tailCrossEntropy } from "../../lib/ops/loss.js";
 import type { FloatTensor } from "../../lib/tensor.js";
 import { grid, logSumExp, type NdArray, range, sumOf } from "../support/nd-array.js";
 import {
+  badDType,
+  badShape,
+  badValue,
   type Family,
   filled,
   type GradientCase,
@@ -14,9 +17,6 @@ import {
   optional,
   output,
   uniform,
-  badDType,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { reduction } from "../support/tolerance.js";
 

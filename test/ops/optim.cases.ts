@@ -1,13 +1,13 @@
 import {
   type BadCall,
+  badShape,
+  badValue,
   type Family,
   floats,
   normal,
   opCases,
   optional,
   uniform,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 
 const sizes = { "sizes that divide no tile": [7, 33], "one of everything": [1], "several tasks": [40001] };

@@ -1,4 +1,4 @@
-import { type Family, opCases, output, badValue } from "../support/op-case.js";
+import { badValue, type Family, opCases, output } from "../support/op-case.js";
 import { philoxWords } from "../support/philox.js";
 
 interface Sizes {

@@ -3,6 +3,9 @@ import { mean, sum } from "../../lib/ops/reduce.js";
 import { grid, sumOf } from "../support/nd-array.js";
 import { sizeOf } from "../../lib/tensor.js";
 import {
+  badDType,
+  badShape,
+  badValue,
   type Family,
   floats,
   type GradientCase,
@@ -11,9 +14,6 @@ import {
   output,
   target,
   uniform,
-  badDType,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { doubleReduction, reduction } from "../support/tolerance.js";
 

@@ -3,6 +3,8 @@ import { concatRows } from "../../lib/ops/view.js";
 import { linear } from "../../lib/ops/gemm.js";
 import { grid, logSumExp, type NdArray, range, sumOf } from "../support/nd-array.js";
 import {
+  badShape,
+  badValue,
   drawn,
   type Family,
   floats,
@@ -12,8 +14,6 @@ import {
   output,
   type Tensors,
   type Values,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { dropoutFactors } from "../support/philox.js";
 import { reduction } from "../support/tolerance.js";

@@ -6,6 +6,8 @@ import { balanceLoss, routerTopK } from "../../lib/ops/router.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { grid, type NdArray, range, softmax, sumOf } from "../support/nd-array.js";
 import {
+  badShape,
+  badValue,
   type Family,
   filled,
   floats,
@@ -20,8 +22,6 @@ import {
   type Tensors,
   type TensorSpec,
   uniform,
-  badShape,
-  badValue,
 } from "../support/op-case.js";
 import { routing, type Spread } from "../support/routing.js";
 import { reduction } from "../support/tolerance.js";

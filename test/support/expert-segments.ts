@@ -1,0 +1,187 @@
+import type { Activation, RowScale } from "../../lib/native-ops.gen.js";
+import { type NdArray, range } from "./nd-array.js";
+import {
+  type BadCall,
+  badDType,
+  badShape,
+  badValue,
+  drawn,
+  floats,
+  int32,
+  normal,
+  type TensorSpec,
+} from "./op-case.js";
+import { type Routing, routing, type Spread } from "./routing.js";
+
+/** Sizes and options of a grouped product; each op takes those that mean something to it. */
+export interface Sizes {
+  tokens: number;
+  experts: number;
+  topK: number;
+  /** Width of the rows that come in, and of those that go out. */
+  k: number;
+  n: number;
+  spread?: Spread;
+  gather?: boolean;
+  transposeWeight?: boolean;
+  bias?: boolean;
+  scale?: RowScale;
+  activation?: Activation;
+  pre?: boolean;
+  dropout?: number;
+  accumulate?: boolean;
+}
+
+export function sized(
+  tokens: number,
+  experts: number,
+  topK: number,
+  k: number,
+  n: number,
+  options: Partial<Sizes> = {},
+): Sizes {
+  return { tokens, experts, topK, k, n, ...options };
+}
+
+/** Cases of all three grouped products. */
+export const cases: Record<string, Sizes> = {
+  "sizes that divide no tile": sized(33, 7, 2, 17, 31, { gather: true, bias: true }),
+  "one of everything": sized(1, 1, 1, 1, 1),
+  "one token": sized(1, 9, 3, 33, 7, { gather: true, bias: true, scale: "output", activation: "relu" }),
+  "one expert": sized(33, 1, 1, 9, 33, { bias: true, scale: "bias", accumulate: true }),
+  "k = E": sized(9, 5, 5, 7, 17, { gather: true, transposeWeight: true, accumulate: true }),
+  "an expert without tokens": sized(9, 4, 2, 7, 9, { spread: "one empty", bias: true, scale: "bias" }),
+  "all tokens to one expert": sized(33, 4, 1, 7, 9, {
+    spread: "all to one",
+    gather: true,
+    scale: "output",
+    bias: true,
+    activation: "gelu",
+    pre: true,
+    accumulate: true,
+  }),
+  "dropped pairs": sized(33, 4, 2, 9, 17, {
+    spread: "dropped",
+    gather: true,
+    bias: true,
+    scale: "output",
+    activation: "relu",
+    dropout: 0.25,
+  }),
+  "dropped pairs, rows in expert order": sized(33, 4, 2, 9, 17, {
+    spread: "dropped",
+    transposeWeight: true,
+    accumulate: true,
+  }),
+  "silu with dropout": sized(9, 3, 2, 7, 19, {
+    gather: true,
+    bias: true,
+    scale: "output",
+    activation: "silu",
+    pre: true,
+    dropout: 0.5,
+  }),
+  tanh: sized(9, 3, 2, 7, 19, { gather: true, bias: true, activation: "tanh", pre: true, scale: "output" }),
+  sigmoid: sized(9, 3, 1, 7, 19, { bias: true, activation: "sigmoid", pre: true }),
+  "no activation, dropout": sized(9, 3, 2, 7, 19, { scale: "output", dropout: 0.3, pre: true }),
+  "several tasks": sized(97, 5, 2, 33, 65, { gather: true, bias: true, scale: "output", activation: "relu" }),
+};
+
+export const seeds = { seed: 13, call: 6 };
+
+export const routingOf = ({ tokens, experts, topK, spread }: Sizes): Routing =>
+  routing(tokens, experts, topK, spread);
+
+export const routingArgs = (sizes: Sizes) => {
+  const { permutation, expertOffsets } = routingOf(sizes);
+  return {
+    permutation: int32([permutation.length], permutation),
+    expertOffsets: int32([expertOffsets.length], expertOffsets),
+  };
+};
+
+/** Rows in expert order; those past the last routed one are NaN, for they are never read. */
+export function routedRows(sizes: Sizes, width: number, values?: NdArray): TensorSpec {
+  const { numRows } = routingOf(sizes);
+  const shape = [sizes.tokens * sizes.topK, width];
+  const source = values ?? drawn(normal(shape));
+  return floats(
+    shape,
+    source.map((value, i) => (i < numRows * width ? value : NaN)),
+  );
+}
+
+/** Where each routed row comes from. */
+export function rowsOf(permutation: NdArray, expertOffsets: NdArray) {
+  return range(expertOffsets.at(expertOffsets.size - 1)).map((row) => ({
+    row,
+    flat: permutation.at(row),
+    expert: range(expertOffsets.size - 1).findIndex((e) => row < expertOffsets.at(e + 1)),
+  }));
+}
+
+/** What every grouped product refuses. */
+export const badRouting: BadCall[] = [
+  badShape(
+    "permutation of two axes",
+    { permutation: int32([33, 2], range(66)) },
+    '"permutation" has shape [33, 2], expected [num_routed]',
+  ),
+  badDType("float permutation", { permutation: normal([66]) }, '"permutation" is'),
+  badShape(
+    "offsets for other experts",
+    { expertOffsets: int32([7], range(7)) },
+    '"expert_offsets" has shape [7], expected [num_experts+1=8]',
+  ),
+  badValue("top_k 0", { topK: 0 }, '"top_k" is 0, expected 1 to 66'),
+  badValue(
+    "rows no multiple of top_k",
+    { topK: 4 },
+    '"permutation" has 66 rows, expected a multiple of top_k=4',
+  ),
+];
+
+/** What every grouped product refuses once it runs. Changes to the first case. */
+export const badRoutingContent = (op: string): BadCall[] => {
+  const { permutation, expertOffsets } = routingOf(cases["sizes that divide no tile"]!);
+  const permutationWith = (value: number): TensorSpec =>
+    int32(
+      [66],
+      permutation.map((f, row) => (row === 5 ? value : f)),
+    );
+  const offsets = (change: (offset: number, e: number) => number): TensorSpec =>
+    int32([8], expertOffsets.map(change));
+  return [
+    badValue("flat index past the end", { permutation: permutationWith(66) }, `${op}: permutation[5] is 66`),
+    badValue(
+      "negative flat index among the routed rows",
+      { permutation: permutationWith(-1) },
+      `${op}: permutation[5] is -1`,
+    ),
+    badValue(
+      "huge flat index",
+      { permutation: permutationWith(2147483647) },
+      `${op}: permutation[5] is 2147483647`,
+    ),
+    badValue(
+      "offsets that do not start at 0",
+      { expertOffsets: offsets((o, e) => (e === 0 ? 1 : o)) },
+      `${op}: expert_offsets[0] is 1`,
+    ),
+    badValue(
+      "offsets past the rows",
+      { expertOffsets: offsets((o, e) => (e === 7 ? 67 : o)) },
+      `${op}: expert_offsets[7] is 67`,
+    ),
+    badValue(
+      "offsets that fall",
+      { expertOffsets: offsets((o, e) => (e === 3 ? 66 : o)) },
+      `${op}: expert_offsets[`,
+    ),
+    badValue(
+      "negative offsets",
+      { expertOffsets: offsets((o, e) => (e === 2 ? -9 : o)) },
+      `${op}: expert_offsets[2] is -9`,
+    ),
+  ];
+};
