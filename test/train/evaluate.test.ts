@@ -1,7 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 
 import { doublingTopKs, evaluate, sweepTopK } from "../../lib/train/evaluate.js";
-import { loadModel, saveModel } from "../../lib/train/model-file.js";
 import { openRun } from "../../lib/train/run.js";
 import { scope } from "../../lib/scope.js";
 import { indices } from "../../lib/tensor.js";
@@ -10,7 +9,7 @@ import { tinyConfig, tinyTextFile } from "../support/tiny-run.js";
 const text = await tinyTextFile();
 const run = await openRun(tinyConfig(text, { train: { steps: 60, lr: 1e-2 } }));
 await run.trainer.train({ steps: 60 });
-const { model, corpus, config } = run;
+const { model, corpus } = run;
 
 describe("evaluate", () => {
   test("is the token-weighted mean over segments, with memory carried along", async () => {
@@ -96,27 +95,6 @@ test("predictions agree with the loss", async () => {
   const values = [...(await logits.data())];
   const lse = Math.log(values.reduce((sum, value) => sum + Math.exp(value), 0));
   expect(lse - (values[ids[10] ?? 0] ?? NaN)).toBeCloseTo((await nll.data())[9] ?? NaN, 4);
-});
-
-describe("a saved model", () => {
-  const path = `${text}.safetensors`;
-
-  test("is the same model when it is loaded", async () => {
-    await saveModel(path, { model, config, tokenizer: corpus.tokenizer });
-    const loaded = await loadModel(path);
-    expect(loaded.config).toEqual(config);
-    const options = { maxBatches: 3 };
-    expect(await evaluate(loaded.model, corpus.test, options)).toEqual(
-      await evaluate(model, corpus.test, options),
-    );
-    expect(loaded.tokenizer.decode(loaded.tokenizer.encode("the jury"))).toBe("the jury");
-    loaded.model.dispose();
-  });
-
-  test("that is missing or something else is an error with a fix", async () => {
-    await expect(loadModel(`${path}.not`)).rejects.toThrow(/fix:/);
-    await expect(loadModel(text)).rejects.toThrow(/fix:/);
-  });
 });
 
 test("scopes free what generation and evaluation made", async () => {
