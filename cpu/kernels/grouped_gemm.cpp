@@ -1,7 +1,6 @@
 // grouped_gemm and its gradients on the CPU. Contract and formulas: ops/grouped_gemm.h.
 //
 //   row  a routed row, in expert order     f = permutation[row]  its flat index     token = f / top_k
-#include "cpu/index_error.h"
 #include "cpu/kernel.h"
 
 #include "cpu/kernels/activation_math.h"
@@ -30,12 +29,7 @@ struct Segments {
         permutation(p.permutation.template as<int32_t>()),
         num_experts(p.expert_offsets.shape[0] - 1),
         num_routed(p.permutation.shape[0]) {
-    for (int64_t i = 0; i <= num_experts; ++i) {
-      const int64_t low = i > 0 ? offsets[i - 1] : 0, high = i > 0 ? num_routed : 0;
-      if (offsets[i] < low || offsets[i] > high) {
-        cpu::throw_index_error(op, "expert_offsets", i, offsets[i], low, high);
-      }
-    }
+    check_offsets(op, offsets, num_experts, num_routed);
     check_indices(op, "permutation", permutation, num_rows(), 0, num_routed - 1);
   }
 

@@ -5,6 +5,7 @@
 
 #include "cpu/kernel.h"
 
+#include "cpu/kernels/index_check.h"
 #include "cpu/kernels/partial_sums.h"
 
 namespace hr::HR_ISA_NAMESPACE {
@@ -47,7 +48,11 @@ HR_INLINE Real expected_share(const Real* logits, const Real* share, int64_t num
 }
 
 // f_i: each expert's share of the routed pairs.
-void expert_shares(const int32_t* expert_offsets, int64_t num_experts, Real* share) {
+template <typename Params>
+void expert_shares(const char* op, const Params& p, Real* share) {
+  const int32_t* expert_offsets = p.expert_offsets.template as<int32_t>();
+  const int64_t num_tokens = p.logits.shape[0], num_experts = p.logits.shape[1];
+  check_offsets(op, expert_offsets, num_experts, num_tokens * p.top_k);
   const Real num_routed = Real(expert_offsets[num_experts]);
   for (int64_t i = 0; i < num_experts; ++i) {
     const Real count = Real(expert_offsets[i + 1] - expert_offsets[i]);
@@ -80,7 +85,7 @@ void balance_loss(Context& ctx, const BalanceLossParams& p) {
   const int64_t num_tokens = p.logits.shape[0], num_experts = p.logits.shape[1];
   Scratch::Frame frame(ctx.workspace);
   Real* share = ctx.workspace.take<Real>(static_cast<size_t>(num_experts));
-  expert_shares(p.expert_offsets.as<int32_t>(), num_experts, share);
+  expert_shares("balance_loss", p, share);
   const auto block_sum = [&](int64_t begin, int64_t end, Scratch& scratch) {
     Real* e = scratch.take<Real>(static_cast<size_t>(num_experts));
     Real inverse_sum;
@@ -100,7 +105,7 @@ void balance_loss_backward(Context& ctx, const BalanceLossBackwardParams& p) {
   const Real d_scale = *p.d_loss.as<Real>() * Real(scale);
   Scratch::Frame frame(ctx.workspace);
   Real* share = ctx.workspace.take<Real>(static_cast<size_t>(num_experts));
-  expert_shares(p.expert_offsets.as<int32_t>(), num_experts, share);
+  expert_shares("balance_loss_backward", p, share);
   for_ranges(ctx, num_tokens, rows_per_task(num_experts), [&](int64_t begin, int64_t end, Scratch& scratch) {
     Real* e = scratch.take<Real>(static_cast<size_t>(num_experts));
     Real inverse_sum;

@@ -4,6 +4,7 @@ import { dispatch } from "../../lib/ops/dispatch.js";
 import { add, mul } from "../../lib/ops/elementwise.js";
 import { balanceLoss, routerTopK } from "../../lib/ops/router.js";
 import { sum } from "../../lib/ops/reduce.js";
+import { badOffsets } from "../support/expert-segments.js";
 import { grid, type NdArray, range, softmax, sumOf } from "../support/nd-array.js";
 import {
   badShape,
@@ -285,6 +286,8 @@ function shares(offsets: NdArray): number[] {
 const offsetsOf = ({ tokens, experts, topK, spread }: RoutedSizes): TensorSpec =>
   int32([experts + 1], routing(tokens, experts, topK, spread).expertOffsets);
 
+const firstOffsets = routing(33, 7, 3).expertOffsets;
+
 const badBalance = [
   badShape(
     "offsets for other experts",
@@ -321,6 +324,7 @@ const balance = opCases({
     ...badBalance,
     badShape("a loss per token", { loss: output([33]) }, '"loss" has shape [33], expected [1]'),
   ],
+  badContent: badOffsets("balance_loss", firstOffsets),
 });
 
 const balanceBackward = opCases({
@@ -353,6 +357,7 @@ const balanceBackward = opCases({
     badShape("d_loss of two elements", { dLoss: normal([2]) }, '"d_loss" has shape [2], expected [1]'),
     badShape("d_logits of another shape", { dLogits: normal([7, 33]) }, '"d_logits" has shape [7, 33]'),
   ],
+  badContent: badOffsets("balance_loss_backward", firstOffsets),
 });
 
 /** Logits far enough apart that a finite difference never changes the selection. */

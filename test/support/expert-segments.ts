@@ -142,46 +142,33 @@ export const badRouting: BadCall[] = [
 ];
 
 /** What every grouped product refuses once it runs. Changes to the first case. */
-export const badRoutingContent = (op: string): BadCall[] => {
+export function badRoutingContent(op: string): BadCall[] {
   const { permutation, expertOffsets } = routingOf(cases["sizes that divide no tile"]!);
-  const permutationWith = (value: number): TensorSpec =>
-    int32(
-      [66],
-      permutation.map((f, row) => (row === 5 ? value : f)),
-    );
-  const offsets = (change: (offset: number, e: number) => number): TensorSpec =>
-    int32([8], expertOffsets.map(change));
+  const badIndex = (name: string, value: number): BadCall => {
+    const spoilt = permutation.map((f, row) => (row === 5 ? value : f));
+    return badValue(name, { permutation: int32([66], spoilt) }, `${op}: permutation[5] is ${value}`);
+  };
   return [
-    badValue("flat index past the end", { permutation: permutationWith(66) }, `${op}: permutation[5] is 66`),
-    badValue(
-      "negative flat index among the routed rows",
-      { permutation: permutationWith(-1) },
-      `${op}: permutation[5] is -1`,
-    ),
-    badValue(
-      "huge flat index",
-      { permutation: permutationWith(2147483647) },
-      `${op}: permutation[5] is 2147483647`,
-    ),
-    badValue(
-      "offsets that do not start at 0",
-      { expertOffsets: offsets((o, e) => (e === 0 ? 1 : o)) },
-      `${op}: expert_offsets[0] is 1`,
-    ),
-    badValue(
-      "offsets past the rows",
-      { expertOffsets: offsets((o, e) => (e === 7 ? 67 : o)) },
-      `${op}: expert_offsets[7] is 67`,
-    ),
-    badValue(
-      "offsets that fall",
-      { expertOffsets: offsets((o, e) => (e === 3 ? 66 : o)) },
-      `${op}: expert_offsets[`,
-    ),
-    badValue(
-      "negative offsets",
-      { expertOffsets: offsets((o, e) => (e === 2 ? -9 : o)) },
-      `${op}: expert_offsets[2] is -9`,
-    ),
+    badIndex("flat index past the end", 66),
+    badIndex("negative flat index among the routed rows", -1),
+    badIndex("huge flat index", 2147483647),
+    ...badOffsets(op, expertOffsets),
   ];
-};
+}
+
+/** Offsets of experts that cannot be, made of those that are. */
+export function badOffsets(op: string, offsets: readonly number[]): BadCall[] {
+  const [last, total] = [offsets.length - 1, offsets.at(-1)!];
+  const bad = (name: string, at: number, value: number, found = at): BadCall => {
+    const spoilt = offsets.map((offset, e) => (e === at ? value : offset));
+    const says = `${op}: expert_offsets[${found}] is ${spoilt[found]!}`;
+    return badValue(name, { expertOffsets: int32([offsets.length], spoilt) }, says);
+  };
+  return [
+    bad("offsets that do not start at 0", 0, 1),
+    bad("offsets past the rows", last, total + 1),
+    bad("offsets that fall", 3, total, 4),
+    bad("negative offsets", 2, -9),
+    bad("huge offsets", last, 2147483647),
+  ];
+}
