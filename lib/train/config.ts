@@ -134,7 +134,12 @@ export type RunConfigInput = z.input<typeof schema>;
 export function parseConfig(input: RunConfigInput | Record<string, unknown> = {}): RunConfig {
   const result = schema.safeParse(input);
   if (!result.success) throw configError(result.error.issues[0], input);
-  const { model, train } = result.data;
+  checkTogether(result.data);
+  return result.data;
+}
+
+/** What only several settings together can get wrong. */
+function checkTogether({ model, train, evaluation }: RunConfig): void {
   for (const [key, value] of Object.entries({ "model.topK": model.topK, "train.topKMax": train.topKMax })) {
     if (value > model.numExperts) {
       throw new ConfigError(
@@ -145,7 +150,15 @@ export function parseConfig(input: RunConfigInput | Record<string, unknown> = {}
       );
     }
   }
-  return result.data;
+  const needEvaluations: [key: string, value: unknown, isUsed: boolean][] = [
+    ["train.lrSchedule", train.lrSchedule, train.lrSchedule === "plateau"],
+    ["evaluation.patience", evaluation.patience, evaluation.patience !== null],
+  ];
+  for (const [key, value, isUsed] of needEvaluations) {
+    if (!isUsed || evaluation.every !== null) continue;
+    const reason = `"${key}" is ${String(value)}, but nothing is evaluated while training`;
+    throw new ConfigError(key, value, reason, "set evaluation.every to a number of updates");
+  }
 }
 
 /** Every key with its value, as `train.lr`. */

@@ -1,4 +1,5 @@
 import type { BatchCursor, LmBatch, LmBatches } from "../data/batches.js";
+import { ConfigError } from "../errors.js";
 import { disposeMemory, type Memory } from "../nn/memory.js";
 import type { TransformerXL } from "../nn/transformer-xl.js";
 import type { Optimizer } from "../optim/optimizer.js";
@@ -77,7 +78,15 @@ export class Trainer {
   constructor(options: TrainerOptions) {
     this.#options = { maxGradNorm: 0.25, accumulation: 1, ...options };
     checkInteger("accumulation", this.#options.accumulation, 1);
-    const { model, batches, validation, checkpoints } = options;
+    const { model, batches, lr, validation, checkpoints } = options;
+    if (lr instanceof PlateauLr && !validation) {
+      throw new ConfigError(
+        "lr",
+        "PlateauLr",
+        "a learning rate that follows the validation loss needs a validation",
+        "set validation, or use another schedule",
+      );
+    }
     this.#validation = validation ? new Validation(model, validation, batches.options.seqLen) : null;
     this.#checkpoints = checkpoints ? new CheckpointWriter(checkpoints) : null;
   }

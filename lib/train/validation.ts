@@ -1,3 +1,4 @@
+import { LmBatches } from "../data/batches.js";
 import type { TokenSource } from "../data/token-source.js";
 import type { TransformerXL } from "../nn/transformer-xl.js";
 import { checkInteger } from "../options.js";
@@ -57,6 +58,8 @@ export class Validation {
     checkInteger("validation.every", options.every, 1);
     if (options.patience !== undefined) checkInteger("validation.patience", options.patience, 1);
     this.#baseTopK = options.topK ?? model.topK;
+    const { source, batchSize = 10, seqLen = 128 } = options;
+    new LmBatches(source, { batchSize, seqLen }); // refuses a text that is too short now, not at the first evaluation
   }
 
   /** Whether an evaluation is to be done after this many updates. */

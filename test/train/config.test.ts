@@ -150,6 +150,12 @@ describe("a wrong setting", () => {
     [{ train: { steps: 0 } }, "train.steps", /at least 1/],
     [{ train: { steps: 1.5 } }, "train.steps", /int/],
     [{ model: [] }, "model", /object/],
+    [
+      { train: { lrSchedule: "plateau" } },
+      "train.lrSchedule",
+      /nothing is evaluated[^]*set evaluation\.every/,
+    ],
+    [{ evaluation: { patience: 2 } }, "evaluation.patience", /nothing is evaluated[^]*set evaluation\.every/],
   ])("%j says what is allowed", (input, key, fix) => {
     const error = fails(input);
     expect(error.key).toBe(key);
