@@ -19,7 +19,8 @@ export interface HypernetworkOptions {
   freezeEmbedding?: boolean;
 }
 
-interface Sizes {
+/** How many routers, and of what shape. */
+export interface RouterSizes {
   numLayers: number;
   numExperts: number;
   dModel: number;
@@ -51,7 +52,7 @@ export class HyperRouters extends Module {
   readonly #numExperts: number;
   #cache: (RouterWeights & { versions: string }) | undefined;
 
-  constructor(sizes: Sizes, options: HypernetworkOptions = {}, init = new Initializer()) {
+  constructor(sizes: RouterSizes, options: HypernetworkOptions = {}, init = new Initializer()) {
     super();
     const { numLayers, numExperts, dModel } = sizes;
     const { hyperSize = 256, embedDim = dModel, hypernetScope = "per-layer" } = options;

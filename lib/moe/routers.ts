@@ -6,8 +6,19 @@ import { checkInteger } from "../options.js";
 import type { Weighting } from "../ops/router.js";
 import { at } from "../ops/view.js";
 import { type Gate, type GateName, gateOf } from "./gates.js";
-import { HyperRouters, type HypernetworkOptions, type RouterWeights } from "./hyper-routers.js";
+import {
+  HyperRouters,
+  type HypernetworkOptions,
+  type RouterSizes,
+  type RouterWeights,
+} from "./hyper-routers.js";
 import type { Router } from "./router.js";
+
+/** A module whose parameters make all layers' routers. */
+export type RouterSource = Module & { forward(): RouterWeights };
+
+/** Makes a router source of your own. */
+export type RouterSourceFactory = (sizes: RouterSizes, init: Initializer) => RouterSource;
 
 export interface RoutersOptions extends HypernetworkOptions {
   /** Number of mixture-of-experts layers. */
@@ -18,6 +29,8 @@ export interface RoutersOptions extends HypernetworkOptions {
   topK?: number;
   /** A named gate, or a row of your own. Default "hyper-router". */
   gate?: GateName | Gate;
+  /** Where the routers come from. Default: what the gate says; it still says whether they are frozen. */
+  routerSource?: RouterSourceFactory;
 }
 
 /** Routers that are parameters themselves. They start as N(0, std²), their biases as 0. */
@@ -42,7 +55,7 @@ export class LinearRouters extends Module {
 export class Routers extends Module {
   readonly numLayers: number;
   readonly numExperts: number;
-  readonly source: HyperRouters | LinearRouters;
+  readonly source: RouterSource;
   readonly gate: Gate;
   /** How kept experts are weighted. From the gate; `uniform` with k = E is the plain average of all experts. */
   weighting: Weighting;
@@ -57,10 +70,8 @@ export class Routers extends Module {
     this.numExperts = numExperts;
     this.gate = gate;
     this.weighting = gate.weighting;
-    this.source =
-      gate.weights === "generated"
-        ? new HyperRouters(options, options, init)
-        : new LinearRouters(numLayers, numExperts, dModel, init);
+    const makeSource = options.routerSource ?? sourceOf(gate, options);
+    this.source = makeSource({ numLayers, numExperts, dModel }, init);
     if (gate.weights === "frozen") this.source.freeze();
     this.topK = topK;
   }
@@ -94,4 +105,11 @@ export class Routers extends Module {
       gate,
     }));
   }
+}
+
+function sourceOf(gate: Gate, options: HypernetworkOptions): RouterSourceFactory {
+  return (sizes, init) =>
+    gate.weights === "generated"
+      ? new HyperRouters(sizes, options, init)
+      : new LinearRouters(sizes.numLayers, sizes.numExperts, sizes.dModel, init);
 }

@@ -4,7 +4,7 @@ import { ConfigError } from "../errors.js";
 import type { GateName, Gate } from "../moe/gates.js";
 import type { HypernetworkOptions } from "../moe/hyper-routers.js";
 import type { Routing } from "../moe/router.js";
-import { Routers } from "../moe/routers.js";
+import { Routers, type RouterSourceFactory } from "../moe/routers.js";
 import { add, scale } from "../ops/elementwise.js";
 import { mean } from "../ops/reduce.js";
 import { at, rows } from "../ops/view.js";
@@ -34,6 +34,8 @@ export interface MoEOptions extends HypernetworkOptions {
   topK?: number;
   /** Default "hyper-router". */
   gate?: GateName | Gate;
+  /** Where the routers come from. Default: what the gate says. */
+  routerSource?: RouterSourceFactory;
   /** Which layers have experts, from 0. Default: all. */
   layers?: readonly number[];
 }
@@ -92,7 +94,7 @@ const optionNames: readonly (keyof TransformerXLOptions)[] = [
 ];
 const moeOptionNames: readonly (keyof MoEOptions)[] = [
   ...(["numExperts", "topK", "gate", "layers", "hyperSize", "embedDim", "hypernetScope"] as const),
-  ...(["freezeHypernet", "freezeEmbedding"] as const),
+  ...(["freezeHypernet", "freezeEmbedding", "routerSource"] as const),
 ];
 
 /** What a forward pass gives. Tensors belong to the current scope. */
