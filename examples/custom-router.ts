@@ -9,7 +9,7 @@ import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import type { moe} from "hyperrouter";
+import type { moe } from "hyperrouter";
 import { data, matmul, nn, optim, reshape, train } from "hyperrouter";
 
 const [steps = 200] = process.argv.slice(2).map(Number);
