@@ -254,8 +254,8 @@ napi_value download(napi_env env, napi_callback_info info) {
     const Tensor& tensor = args.tensor(0, "tensor");
     const auto [buffer, data] = new_buffer(env, tensor.view.bytes());
     napi_value promise;
-    auto completion = make_promise(env, buffer, &promise);
-    tensor.storage->backend().download(data, tensor.view.data, tensor.view.bytes(), std::move(completion));
+    Backend& device = tensor.storage->backend();
+    device.download(data, tensor.view.data, tensor.view.bytes(), make_promise(env, device, buffer, &promise));
     return promise;
   });
 }
@@ -263,19 +263,15 @@ napi_value download(napi_env env, napi_callback_info info) {
 // downloadSync(tensor): ArrayBuffer; waits for the device
 napi_value download_sync(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
-    struct Ignore final : Completion {
-      void done(std::optional<Error> failed) override { error = std::move(failed); }
-      explicit Ignore(std::optional<Error>& to) : error(to) {}
-      std::optional<Error>& error;
+    struct Nobody final : Completion {
+      void done(std::optional<Error>) override {}  // synchronize() throws it
     };
     const Args<1> args(env, info, "downloadSync");
     const Tensor& tensor = args.tensor(0, "tensor");
     const auto [buffer, data] = new_buffer(env, tensor.view.bytes());
-    std::optional<Error> error;
     Backend& device = tensor.storage->backend();
-    device.download(data, tensor.view.data, tensor.view.bytes(), std::make_unique<Ignore>(error));
+    device.download(data, tensor.view.data, tensor.view.bytes(), std::make_unique<Nobody>());
     device.synchronize();
-    if (error) throw *error;
     return buffer;
   });
 }
@@ -286,7 +282,7 @@ napi_value settled(napi_env env, napi_callback_info info) {
     const Args<1> args(env, info, "settled");
     Backend& device = args.device(0);
     napi_value promise;
-    device.notify(make_promise(env, Napi::Object::New(env), &promise));
+    device.notify(make_promise(env, device, Napi::Object::New(env), &promise));
     return promise;
   });
 }

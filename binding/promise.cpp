@@ -11,12 +11,14 @@ namespace {
 
 class PromiseSettlement final : public Settlement {
  public:
-  PromiseSettlement(napi_deferred deferred, napi_ref value) : deferred_(deferred), value_(value) {}
+  PromiseSettlement(Backend& backend, napi_deferred deferred, napi_ref value)
+      : backend_(backend), deferred_(deferred), value_(value) {}
   void fail(Error error) { error_ = std::move(error); }
 
   void settle(napi_env env) override {
     guarded(env, [&]() -> napi_value {
       if (error_) {
+        backend_.acknowledge_error();
         ok(napi_reject_deferred(env, deferred_, error_value(env, *error_)));
       } else {
         napi_value value;
@@ -29,6 +31,7 @@ class PromiseSettlement final : public Settlement {
   }
 
  private:
+  Backend& backend_;
   napi_deferred deferred_;
   napi_ref value_;
   std::optional<Error> error_;
@@ -50,17 +53,17 @@ class PromiseCompletion final : public Completion {
 
 }  // namespace
 
-std::unique_ptr<Completion> make_promise(napi_env env, napi_value value, napi_value* promise) {
+std::unique_ptr<Completion> make_promise(napi_env env, Backend& backend, napi_value value,
+                                         napi_value* promise) {
   Environment& environment = Environment::of(env);
-  // References hold objects only on every supported Node; the value is wrapped in nothing because callers
-  // pass an ArrayBuffer or an array.
+  // A reference holds objects only: callers pass an ArrayBuffer or a plain object.
   napi_ref reference;
   ok(napi_create_reference(env, value, 1, &reference));
   napi_deferred deferred;
   ok(napi_create_promise(env, &deferred, promise));
   environment.expect_settlement();
-  return std::make_unique<PromiseCompletion>(environment,
-                                             std::make_unique<PromiseSettlement>(deferred, reference));
+  return std::make_unique<PromiseCompletion>(
+      environment, std::make_unique<PromiseSettlement>(backend, deferred, reference));
 }
 
 }  // namespace hr::binding

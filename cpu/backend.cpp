@@ -122,25 +122,31 @@ class CpuBackend final : public Backend {
   void upload(void* to, const void* from, size_t bytes) override {
     std::unique_ptr<std::byte[]> staging(new std::byte[bytes]);
     std::memcpy(staging.get(), from, bytes);
-    stream_.push(
-        [to, bytes, staging = std::move(staging)](Context&) { std::memcpy(to, staging.get(), bytes); });
+    // Even after a failed op: the tensor may outlive the failure.
+    stream_.push_always(
+        [to, bytes, staging = std::move(staging)](const Error*) { std::memcpy(to, staging.get(), bytes); });
   }
   void download(void* to, const void* from, size_t bytes, std::unique_ptr<Completion> done) override {
-    stream_.push([this, to, from, bytes, done = std::move(done)](Context&) {
-      std::memcpy(to, from, bytes);
-      done->done(stream_.take_error());
+    stream_.push_always([to, from, bytes, done = std::move(done)](const Error* failure) {
+      if (!failure) std::memcpy(to, from, bytes);
+      done->done(failure ? std::optional(*failure) : std::nullopt);
     });
   }
   void copy(void* to, const void* from, size_t bytes) override {
     stream_.push([to, from, bytes](Context&) { std::memcpy(to, from, bytes); });
   }
   void notify(std::unique_ptr<Completion> done) override {
-    stream_.push([this, done = std::move(done)](Context&) { done->done(stream_.take_error()); });
+    stream_.push_always([done = std::move(done)](const Error* failure) {
+      done->done(failure ? std::optional(*failure) : std::nullopt);
+    });
   }
   void synchronize() override {
     stream_.wait_idle();
-    if (auto error = stream_.take_error()) throw *error;
+    const std::optional<Error> error = stream_.error();
+    stream_.acknowledge_error();
+    if (error) throw *error;
   }
+  void acknowledge_error() override { stream_.acknowledge_error(); }
 
   int num_threads() const override { return stream_.num_threads(); }
   void set_num_threads(int count) override { stream_.set_num_threads(thread_count(count)); }

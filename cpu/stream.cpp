@@ -50,8 +50,12 @@ void CpuStream::wait_idle() {
 }
 
 void CpuStream::set_num_threads(int num_threads) {
-  push([this, num_threads](Context&) { pool_.resize(num_threads); });
-  wait_idle();
+  wait_idle();  // nobody else uses the pool now
+  pool_.resize(num_threads);
+}
+
+void CpuStream::acknowledge_error() {
+  if (epoch_ <= failed_epoch_.load()) epoch_ = failed_epoch_.load() + 1;
 }
 
 void CpuStream::loop() {
@@ -68,13 +72,21 @@ void CpuStream::loop() {
     const bool stop = stopping_.load();
     if (pushed_.load() == index) return;  // stopping, and nothing is left to destroy
     Slot& slot = slots_[index % kCapacity];
+    const bool failed = slot.epoch == failed_epoch_.load(std::memory_order_relaxed);
+    const auto fail = [&](Error error) {
+      if (failed) return;
+      error_ = std::move(error);
+      failed_epoch_ = slot.epoch;
+    };
     try {
       Scratch::Frame frame(context.workspace);
-      slot.run(slot.bytes, stop ? nullptr : &context);
+      slot.run(slot.bytes, stop ? nullptr : &context, failed ? &*error_ : nullptr);
     } catch (const Error& error) {
-      if (!error_) error_ = error;
+      fail(error);
     } catch (const std::bad_alloc&) {
-      if (!error_) error_ = Error(ErrorKind::out_of_memory, "stream", "", "no memory for workspace");
+      fail(Error(ErrorKind::out_of_memory, "stream", "", "no memory for workspace"));
+    } catch (const std::exception& error) {
+      fail(Error(ErrorKind::internal, "stream", "", error.what()));
     }
     ++index;
     finished_.store(index);

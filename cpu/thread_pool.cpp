@@ -1,8 +1,11 @@
 #include "cpu/thread_pool.h"
 
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "cpu/spin.h"
+#include "ops/error.h"
 
 namespace hr::cpu {
 
@@ -19,7 +22,14 @@ void ThreadPool::start(int num_workers) {
   stopping_ = false;
   // Read here, not in the thread: a run() may start before the thread does.
   const uint64_t seen = generation_.load(std::memory_order_relaxed);
-  for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this, seen] { worker_loop(seen); });
+  try {
+    for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this, seen] { worker_loop(seen); });
+  } catch (const std::system_error& error) {
+    stop();
+    throw Error(ErrorKind::device, "threads", "threads",
+                "the system refused thread " + std::to_string(workers_.size() + 1) + " of " +
+                    std::to_string(num_workers + 1) + ": " + error.what());
+  }
 }
 
 void ThreadPool::stop() {

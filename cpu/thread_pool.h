@@ -20,13 +20,13 @@ namespace hr::cpu {
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int num_threads);
+  explicit ThreadPool(int num_threads);  // throws Error{device} when the system refuses a thread
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
-  void resize(int num_threads);  // not while run() is active
+  void resize(int num_threads);  // not while run() is active; as the constructor, and then has one thread
 
   // Calls fn(task, scratch) for task = 0 .. count - 1 and returns when all have ended. Each call gets a
   // fresh Frame of its thread's scratch. The first exception is rethrown once all threads have stopped.

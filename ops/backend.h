@@ -20,8 +20,9 @@ class Stream {
   virtual ~Stream() = default;
 };
 
-// Called once, on any thread, when the stream has reached the point it was given at. An op that failed on
-// the stream (an id out of range, say) is reported to the first completion after it.
+// Called once, on any thread, when the stream has reached the point it was given at. When an op fails on the
+// stream (an id out of range, say), everything queued behind it is skipped, and every completion gets the
+// error, until acknowledge_error() is called.
 class Completion {
  public:
   virtual ~Completion() = default;
@@ -47,7 +48,8 @@ class Backend {
   virtual void download(void* to, const void* from, size_t bytes, std::unique_ptr<Completion>) = 0;
   virtual void copy(void* to, const void* from, size_t bytes) = 0;  // device to device
   virtual void notify(std::unique_ptr<Completion>) = 0;             // done when the stream gets here
-  virtual void synchronize() = 0;  // waits for the stream; throws the error of a failed op
+  virtual void synchronize() = 0;  // waits for the stream; throws and acknowledges the error of a failed op
+  virtual void acknowledge_error() = 0;  // the caller knows: work queued from here on runs again
 
   virtual int num_threads() const = 0;
   virtual void set_num_threads(int count) = 0;  // 0: the default; results never depend on it

@@ -71,7 +71,10 @@ export class AdaptiveLogSoftmax extends Module {
    */
   forward(hidden: FloatTensor, targets: IndexTensor): FloatTensor<[number]> {
     const flat = flattenRows(hidden);
-    let nll = crossEntropy(this.#headLogits(flat), targets, this.#cutoffs);
+    let nll = crossEntropy(this.#headLogits(flat), targets, {
+      cutoffs: this.#cutoffs,
+      overwriteLogits: true,
+    });
     for (const [i, { firstId }] of this.#clusters.entries()) {
       if (i === 0) continue;
       const { weight, bias } = this.#layerOf(i);

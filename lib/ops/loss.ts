@@ -1,23 +1,34 @@
 import { record } from "../autograd/tape.js";
 import { native } from "../native.js";
 import { empty, emptyLike, type FloatTensor, type IndexTensor } from "../tensor.js";
-import { rowsOf } from "./view.js";
+import { clone, rowsOf } from "./view.js";
+
+/** How {@link crossEntropy} treats its arguments. */
+export interface CrossEntropyOptions {
+  /**
+   * For the head of an adaptive softmax: `[c_1, ..., c_n, vocabSize]`, i32. Columns are then the c_1 first ids and n
+   * tail clusters; targets of tail i count as column `c_1 + n - i`.
+   */
+  cutoffs?: IndexTensor | null;
+  /**
+   * Lets backward write the gradient over the logits, which saves a tensor of their size. Only for logits that no
+   * other op reads and that are no parameter. Default false.
+   */
+  overwriteLogits?: boolean;
+}
 
 /**
  * `-log softmax(logits)[target]` per position, in nats.
  *
- * @param logits `[..., columns]`. Borrowed in forward, but backward writes their gradient over them: nothing else
- *   may read the logits after `backward()`.
+ * @param logits `[..., columns]`. Borrowed.
  * @param targets One id per position, i32. Ids outside the vocabulary are a `ValueError`, reported where the result
  *   is read.
- * @param cutoffs For the head of an adaptive softmax: `[c_1, ..., c_n, vocabSize]`, i32. Columns are then the c_1
- *   first ids and n tail clusters; targets of tail i count as column `c_1 + n - i`.
  * @returns `[positions]`.
  */
 export function crossEntropy(
   logits: FloatTensor,
   targets: IndexTensor,
-  cutoffs: IndexTensor | null = null,
+  { cutoffs = null, overwriteLogits = false }: CrossEntropyOptions = {},
 ): FloatTensor<[number]> {
   const { ops } = native();
   const { device } = logits;
@@ -30,19 +41,21 @@ export function crossEntropy(
   record([logits], [nll], (gradients) => {
     const dNll = gradients.of(nll);
     if (!dNll || !gradients.wants(logits)) return;
-    ops.crossEntropyBackward(dNll.handle, flatTargets.handle, cutoffsHandle, lse.handle, logits2.handle);
-    gradients.add(logits, logits2);
+    const dLogits = overwriteLogits ? logits2 : clone(logits2);
+    ops.crossEntropyBackward(dNll.handle, flatTargets.handle, cutoffsHandle, lse.handle, dLogits.handle);
+    gradients.add(logits, dLogits);
   });
   return nll;
 }
 
 /**
- * Adds the loss within one tail cluster of an adaptive softmax (Grave et al. 2017) to `nll`, for the positions
- * whose target lies in it. Logits exist for a block of positions at a time only.
+ * `nll` plus the loss within one tail cluster of an adaptive softmax (Grave et al. 2017), for the positions whose
+ * target lies in it. Logits exist for a block of positions at a time only.
  *
  * @param hidden `[positions, width]`, already projected to the cluster's width.
  * @param weight `[size, width]`, `bias` `[size]`: the output layer of ids `firstId .. firstId + size - 1`.
- * @param nll `[positions]`, updated in place; the returned tensor stands for it from here on.
+ * @param nll `[positions]`, from the head or the tails before.
+ * @returns `[positions]`.
  */
 export function tailCrossEntropy(
   hidden: FloatTensor,
@@ -55,7 +68,7 @@ export function tailCrossEntropy(
   const { ops } = native();
   const flatTargets = targets.view([targets.size]);
   const lse = emptyLike(nll);
-  const out = nll.view(nll.shape);
+  const out = clone(nll);
   ops.tailCrossEntropy(
     hidden.handle,
     weight.handle,

@@ -1,6 +1,7 @@
 import { linear } from "../../lib/ops/gemm.js";
-import { scale } from "../../lib/ops/elementwise.js";
+import { add, mul, scale } from "../../lib/ops/elementwise.js";
 import { crossEntropy, tailCrossEntropy } from "../../lib/ops/loss.js";
+import { sum } from "../../lib/ops/reduce.js";
 import type { FloatTensor } from "../../lib/tensor.js";
 import { grid, logSumExp, type NdArray, range, sumOf } from "../support/nd-array.js";
 import {
@@ -270,14 +271,36 @@ const gradients: GradientCase[] = [
     name: "crossEntropy",
     inputs: { x: normal([6, 5]) },
     constants: { targets: int32([6], [0, 4, 2, 2, 1, 3]) },
-    // Backward writes over the logits, so they must be no leaf.
-    forward: (t) => crossEntropy(scale(t.float("x"), 1), t.index("targets")),
+    forward: (t) => crossEntropy(t.float("x"), t.index("targets")),
   },
   {
     name: "crossEntropy over two leading axes",
     inputs: { x: normal([2, 3, 5]) },
     constants: { targets: int32([2, 3], [0, 4, 2, 2, 1, 3]) },
-    forward: (t) => crossEntropy(scale(t.float("x"), 1), t.index("targets")),
+    forward: (t) => crossEntropy(t.float("x"), t.index("targets")),
+  },
+  {
+    name: "crossEntropy over logits that it may overwrite",
+    inputs: { x: normal([6, 5]) },
+    constants: { targets: int32([6], [0, 4, 2, 2, 1, 3]) },
+    forward: (t) => crossEntropy(scale(t.float("x"), 2), t.index("targets"), { overwriteLogits: true }),
+  },
+  {
+    name: "crossEntropy over logits whose own op reads them again",
+    inputs: { x: normal([6, 4]), w: normal([5, 4]) },
+    constants: { targets: int32([6], [0, 4, 2, 2, 1, 3]) },
+    forward: (t) => crossEntropy(linear(t.float("x"), t.float("w"), null, "relu"), t.index("targets")),
+  },
+  {
+    name: "crossEntropy over logits that another loss reads",
+    inputs: { x: normal([6, 5]) },
+    constants: { targets: int32([6], [0, 4, 2, 2, 1, 3]), others: int32([6], [1, 1, 0, 3, 4, 2]) },
+    forward: (t) => {
+      const logits = scale(t.float("x"), 2);
+      const squares = sum(mul(logits, logits));
+      const nll = add(crossEntropy(logits, t.index("targets")), crossEntropy(logits, t.index("others")));
+      return add(nll, squares);
+    },
   },
   {
     name: "adaptive loss: a head and a tail",
@@ -285,7 +308,7 @@ const gradients: GradientCase[] = [
     constants: { targets: int32([6], [0, 4, 8, 2, 6, 3]), cutoffs: int32([2], [4, 9]) },
     forward: (t) => {
       const logits = linear(t.float("h"), t.float("head"));
-      const nll = crossEntropy(logits, t.index("targets"), t.index("cutoffs"));
+      const nll = crossEntropy(logits, t.index("targets"), { cutoffs: t.index("cutoffs") });
       return tailCrossEntropy(t.float("h"), t.float("weight"), t.float("bias"), t.index("targets"), nll, 4);
     },
   },
@@ -296,11 +319,9 @@ const gradients: GradientCase[] = [
     forward: (t) => {
       const targets = t.index("targets");
       const projected = linear(t.float("h"), t.float("projection"));
-      let nll: FloatTensor<[number]> = crossEntropy(
-        linear(t.float("h"), t.float("head")),
-        targets,
-        t.index("cutoffs"),
-      );
+      let nll: FloatTensor<[number]> = crossEntropy(linear(t.float("h"), t.float("head")), targets, {
+        cutoffs: t.index("cutoffs"),
+      });
       nll = tailCrossEntropy(projected, t.float("weight"), t.float("bias"), targets, nll, 2);
       return tailCrossEntropy(projected, t.float("weight"), t.float("bias"), targets, nll, 7);
     },
@@ -315,13 +336,12 @@ const gradients: GradientCase[] = [
       nll: filled([4], 1),
     },
     forward: (t) =>
-      // Updated in place: each evaluation needs a fresh one.
       tailCrossEntropy(
         t.float("h"),
         t.float("weight"),
         t.float("bias"),
         t.index("targets"),
-        scale(t.float("nll"), 1),
+        t.float("nll") as FloatTensor<[number]>,
         4,
       ),
   },
