@@ -1,3 +1,5 @@
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "@jest/globals";
 import { type ChildResult, runChild } from "../support/child.js";
 
@@ -68,4 +70,24 @@ describe("tensors", () => {
     const { stdout } = await child("debug-tensors", { env: { HYPERROUTER_DEBUG: "" } });
     expect(stdout).toContain("set HYPERROUTER_DEBUG=tensors to see where it was created");
   });
+});
+
+// Limits on processes do not bind the superuser: the child runs as nobody, where that is possible.
+const asNobody = ["setpriv", "--reuid=65534", "--clear-groups"];
+const script = fileURLToPath(new URL("children/refused-threads.ts", import.meta.url));
+const canLimit =
+  process.getuid?.() === 0 &&
+  spawnSync(asNobody[0] ?? "", [...asNobody.slice(1), "test", "-r", script]).status === 0;
+if (!canLimit) console.warn("skipped: refused threads need root, setpriv and sources that anyone may read");
+
+(canLimit ? test : test.skip)("threads that the system refuses are an error", () => {
+  const root = fileURLToPath(new URL("../..", import.meta.url));
+  const command = 'ulimit -u 40; exec "$0" --import ./scripts/typescript.mjs "$1"';
+  const { status, stdout, stderr } = spawnSync(
+    asNobody[0] ?? "",
+    [...asNobody.slice(1), "bash", "-c", command, process.execPath, script],
+    { cwd: root, encoding: "utf8" },
+  );
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  expect(JSON.parse(stdout)).toEqual({ refused: ["DeviceError", "DeviceError"], sum: [1, 2] });
 });

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "@jest/globals";
 import { type Device, openDevice } from "../../lib/device.js";
 import { OutOfMemoryError, ValueError } from "../../lib/errors.js";
-import { add } from "../../lib/ops/elementwise.js";
+import { add, axpby } from "../../lib/ops/elementwise.js";
 import { embed } from "../../lib/ops/embed.js";
 import { matmul } from "../../lib/ops/gemm.js";
 import { scope } from "../../lib/scope.js";
@@ -44,6 +44,34 @@ describe("an op that fails on the stream", () => {
     embed(indices([7], [1], device), zeros([2, 2], device));
     await expect(device.settled()).rejects.toThrow(cause);
     await device.settled();
+  });
+
+  test("rejects every read queued behind it, its own and others'", async () => {
+    const innocent = tensor([1, 2], [2], device);
+    const bad = queueBadOp(device);
+    const outcomes = await Promise.allSettled([innocent.data(), bad.data(), innocent.data()]);
+    expect(outcomes.map(({ status }) => status)).toEqual(["rejected", "rejected", "rejected"]);
+    expect(Array.from(await innocent.data())).toEqual([1, 2]);
+  });
+
+  test("keeps what is queued behind it from changing anything, until it was reported", async () => {
+    const weights = tensor([1, 2, 3, 4], [4], device);
+    const update = (): void => {
+      axpby(1, add(weights, weights), 1, weights);
+    };
+    queueBadOp(device);
+    update();
+    await expect(device.settled()).rejects.toThrow(cause);
+    expect(Array.from(await weights.data())).toEqual([1, 2, 3, 4]);
+    update();
+    expect(Array.from(await weights.data())).toEqual([3, 6, 9, 12]);
+  });
+
+  test("does not lose what is uploaded behind it", async () => {
+    queueBadOp(device);
+    const uploaded = tensor([5, 6], [2], device);
+    await expect(device.settled()).rejects.toThrow(cause);
+    expect(Array.from(await uploaded.data())).toEqual([5, 6]);
   });
 
   test("does not reach another device", async () => {
