@@ -55,11 +55,18 @@ export interface Native {
 }
 
 let loaded: Native | undefined;
+let loadedPath = "";
 
 /** The addon, loaded at first use, so that importing the package never throws. */
 export function native(): Native {
   loaded ??= load();
   return loaded;
+}
+
+/** The file that {@link native} was loaded from. */
+export function nativePath(): string {
+  native();
+  return loadedPath;
 }
 
 function load(): Native {
@@ -72,6 +79,7 @@ function load(): Native {
     try {
       const addon = createRequire(import.meta.url)(path) as Native;
       addon.setErrorFactory(errorOf);
+      loadedPath = path;
       return addon;
     } catch (error) {
       tried.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);

@@ -1,11 +1,31 @@
-import type { Evaluation } from "../train/evaluate.js";
+import type { TokenKind } from "../data/fit-tokenizer.js";
+import type { TransformerXL } from "../nn/transformer-xl.js";
+import { doublingTopKs, type Evaluation } from "../train/evaluate.js";
 import { bar, type Terminal } from "./terminal.js";
 
-/** Test bits per character for each number of experts per token. */
-export function printSweep(terminal: Terminal, results: readonly Evaluation[]): void {
+/** Numbers of experts per token to try; 0 alone for a model without experts. */
+export function allTopKs({ routers }: TransformerXL): number[] {
+  return routers ? doublingTopKs(routers.numExperts) : [0];
+}
+
+/** What a token is, for people. */
+export function unitOf(tokens: TokenKind): string {
+  return tokens === "words" ? "word" : "character";
+}
+
+/** Bits per token for each number of experts per token. */
+export function printSweep(terminal: Terminal, results: readonly Evaluation[], tokens: TokenKind): void {
   terminal.table(
-    ["experts per token (k)", "bits per character", "nats"],
-    results.map(({ topK, bpc, nats }) => [String(topK), bpc.toFixed(4), nats.toFixed(4)]),
+    [
+      "experts per token (k)",
+      `bits per ${unitOf(tokens)}`,
+      "nats",
+      ...(tokens === "words" ? ["perplexity"] : []),
+    ],
+    results.map(({ topK, bpc, nats, perplexity }) => [
+      topK === 0 ? "no experts" : String(topK),
+      ...[bpc.toFixed(4), nats.toFixed(4), ...(tokens === "words" ? [perplexity.toFixed(2)] : [])],
+    ]),
   );
 }
 

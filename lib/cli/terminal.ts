@@ -1,19 +1,62 @@
+import { appendFileSync } from "node:fs";
 import type { WriteStream } from "node:tty";
+import { stripVTControlCharacters } from "node:util";
+
+import { fileErrorReason } from "../files.js";
 
 /** Where a command writes, and what that place can show. */
 export class Terminal {
   readonly isInteractive: boolean;
   readonly #colors: boolean;
   #line = "";
+  #logPath: string | undefined;
 
-  constructor(private readonly out: NodeJS.WritableStream & Partial<Pick<WriteStream, "isTTY" | "columns">>) {
+  constructor(
+    private readonly out: NodeJS.WritableStream & Partial<Pick<WriteStream, "isTTY" | "columns">>,
+    private readonly errors: NodeJS.WritableStream = process.stderr,
+  ) {
     this.isInteractive = out.isTTY === true;
     this.#colors = this.isInteractive && (process.env["NO_COLOR"] ?? "") === "";
   }
 
+  /** From now on, what is printed goes to a file too, without colours. */
+  logTo(path: string): void {
+    this.#logPath = path;
+  }
+
   print(text = ""): void {
+    this.show(text);
+    this.log(text);
+  }
+
+  /** Prints an error, a warning or a note beside the output proper. */
+  warn(text: string): void {
+    this.clearStatus();
+    this.errors.write(`${text}\n`);
+    this.log(text);
+  }
+
+  /** Prints, but not to the log. */
+  show(text: string): void {
     this.clearStatus();
     this.out.write(`${text}\n`);
+  }
+
+  /** Writes to the log alone. A log that cannot be written, on a full disk say, stops nothing else. */
+  log(text: string): void {
+    if (this.#logPath === undefined) return;
+    try {
+      appendFileSync(this.#logPath, `${stripVTControlCharacters(text)}\n`);
+    } catch (error) {
+      const path = this.#logPath;
+      this.#logPath = undefined;
+      this.warn(`warning: ${path} cannot be written: ${fileErrorReason(error) ?? String(error)}`);
+    }
+  }
+
+  /** Writes text as it comes, without a line end. */
+  stream(text: string): void {
+    this.out.write(text);
   }
 
   /** A heading above a block. */
@@ -92,4 +135,12 @@ export function duration(seconds: number): string {
 /** `1,234,567` */
 export function count(value: number): string {
   return Math.round(value).toLocaleString("en-US");
+}
+
+/** `1.5 MB` */
+export function byteSize(bytes: number): string {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let [value, unit] = [bytes, 0];
+  for (; value >= 1000 && unit < units.length - 1; unit += 1) value /= 1000;
+  return `${unit === 0 ? String(value) : value.toPrecision(3)} ${units[unit] ?? ""}`;
 }

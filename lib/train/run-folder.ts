@@ -8,8 +8,8 @@ import { MetricsRecorder, type MetricsSink } from "./metrics.js";
 import { MetricsFile } from "./metrics-file.js";
 import { TensorBoardFile } from "./tensorboard.js";
 
-/** A checkpoint of a run: of the lowest validation loss with the base number of experts or with all, or the last. */
-export const checkpointChoices = ["best", "best-dense", "latest"] as const;
+/** A checkpoint of a run: the last, or of the lowest validation loss with the base number of experts or with all. */
+export const checkpointChoices = ["latest", "best", "best-dense"] as const;
 
 export type CheckpointChoice = (typeof checkpointChoices)[number];
 
@@ -31,7 +31,8 @@ export class RunFolder {
   readonly metricsPath: string;
   readonly logPath: string;
 
-  private constructor(
+  /** Names a folder; nothing is read or written yet. */
+  constructor(
     readonly path: string,
     readonly config: RunConfig,
   ) {
@@ -58,23 +59,28 @@ export class RunFolder {
         "resume it, or use another folder",
       );
     }
-    await writeConfig(path, config);
-    return new RunFolder(path, config);
+    const folder = new RunFolder(path, config);
+    await folder.save();
+    return folder;
   }
 
-  /**
-   * Opens the folder of a run.
-   *
-   * @param change Gives other settings, which replace those in the folder.
-   * @throws {DataFileError} when it holds no run.
-   */
-  static async open(path: string, change?: (config: RunConfig) => RunConfig): Promise<RunFolder> {
-    const fix = "pass the folder of a run, such as runs/brown";
-    const config = parseConfig(await readJsonObject(configPath(path), fix));
-    if (!change) return new RunFolder(path, config);
-    const changed = change(config);
-    await writeConfig(path, changed);
-    return new RunFolder(path, changed);
+  /** Opens the folder of a run. @throws {DataFileError} when it holds none. */
+  static async open(path: string): Promise<RunFolder> {
+    const json = await readJsonObject(configPath(path), "pass the folder of a run, such as runs/brown");
+    return new RunFolder(path, parseConfig(json));
+  }
+
+  /** Makes the folder and writes the settings into it, in place of those that are there. */
+  async save(): Promise<void> {
+    const path = configPath(this.path);
+    try {
+      await mkdir(this.path, { recursive: true });
+      const text = Buffer.from(`${JSON.stringify(this.config, null, 2)}\n`);
+      await writeAtomically(path, (handle) => writeFully(handle, text, 0));
+    } catch (error) {
+      const reason = `cannot be written: ${fileErrorReason(error) ?? String(error)}`;
+      throw new DataFileError(path, undefined, reason, "use a folder that can be written");
+    }
   }
 
   /** Opens the files that the metrics go to. */
@@ -84,24 +90,15 @@ export class RunFolder {
     return new MetricsRecorder(sinks, this.config.log.every);
   }
 
-  /**
-   * Path of a checkpoint. Default: the best; the latest of a run without evaluations.
-   *
-   * @throws {CheckpointError} when there is none.
-   */
-  async checkpoint(choice?: CheckpointChoice): Promise<string> {
-    const best =
-      choice === "latest" ? null : await this.checkpoints.best(choice === "best-dense" ? "dense" : "base");
-    const path =
-      best ?? (choice === undefined || choice === "latest" ? await this.checkpoints.latest() : null);
+  /** Path of a checkpoint. @throws {CheckpointError} when there is none of that kind. */
+  async checkpoint(choice: CheckpointChoice = "latest"): Promise<string> {
+    const { checkpoints } = this;
+    const path = await (choice === "latest"
+      ? checkpoints.latest()
+      : checkpoints.best(choice === "best" ? "base" : "dense"));
     if (path !== null) return path;
-    const reason = choice === undefined ? "holds no checkpoint" : `holds no ${choice} checkpoint`;
-    throw new CheckpointError(
-      this.checkpoints.path,
-      undefined,
-      reason,
-      "train for longer, or choose another run",
-    );
+    const fix = "train for longer, with evaluation.every for best checkpoints, or choose another";
+    throw new CheckpointError(checkpoints.path, undefined, `holds no checkpoint: ${choice}`, fix);
   }
 }
 
@@ -120,15 +117,4 @@ export async function readJsonObject(path: string, fix: string): Promise<Record<
 
 function configPath(path: string): string {
   return join(path, "config.json");
-}
-
-async function writeConfig(path: string, config: RunConfig): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true });
-    const text = Buffer.from(`${JSON.stringify(config, null, 2)}\n`);
-    await writeAtomically(configPath(path), (handle) => writeFully(handle, text, 0));
-  } catch (error) {
-    const reason = `cannot be written: ${fileErrorReason(error) ?? String(error)}`;
-    throw new DataFileError(configPath(path), undefined, reason, "use a folder that can be written");
-  }
 }

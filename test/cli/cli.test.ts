@@ -1,56 +1,23 @@
-import { spawn } from "node:child_process";
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 
-import { describe, expect, jest, test } from "@jest/globals";
+import { expect, jest, test } from "@jest/globals";
 
-jest.setTimeout(240_000);
+import { runCommand, startProgram } from "../support/command.js";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
+jest.setTimeout(120_000);
 
-interface Result {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-function run(command: string, args: readonly string[]): Promise<Result> {
-  const child = spawn(command, args, { cwd: root, env: { ...process.env, NO_COLOR: "1" } });
-  const result: Result = { status: null, stdout: "", stderr: "" };
-  child.stdout.on("data", (chunk: Buffer) => (result.stdout += chunk.toString()));
-  child.stderr.on("data", (chunk: Buffer) => (result.stderr += chunk.toString()));
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (status) => {
-      resolve({ ...result, status });
-    });
-  });
-}
-
-const start = (...args: string[]): Promise<Result> => run("npm", ["start", "--silent", "--", ...args]);
-
-const small = ["steps=40", "seqLen=32"].flatMap((setting) => ["--set", `train.${setting}`]);
-const smallModel = [
-  "numLayers=2",
-  "dModel=32",
-  "numHeads=2",
-  "dHead=16",
-  "dInner=32",
-  "numExperts=8",
-  "hyperSize=16",
-];
+const smallModel = ["numLayers=2", "dModel=32", "numHeads=2", "dHead=16", "dInner=32", "numExperts=8"];
 const shortened = [
-  ...small,
-  ...smallModel.flatMap((setting) => ["--set", `model.${setting}`]),
-  "--set",
-  "evaluation.maxBatches=3",
-];
+  ...["train.steps=40", "train.seqLen=32", "evaluation.maxBatches=3", "model.hyperSize=16"],
+  ...smallModel.map((setting) => `model.${setting}`),
+].flatMap((setting) => ["--set", setting]);
 
 test("npm start trains on the Brown corpus, reports, and names commands that work", async () => {
-  const folder = await mkdtemp(join(tmpdir(), "hyperrouter-"));
-  const { status, stdout, stderr } = await start(...shortened, "--out", folder);
+  const folder = join(await mkdtemp(join(tmpdir(), "hyperrouter-")), "run");
+  const start = ["start", "--silent", "--", ...shortened, "--out", folder];
+  const { status, stdout, stderr } = await startProgram("npm", start).ended;
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
 
   // Settings, parameter counts, progress.
@@ -77,34 +44,22 @@ test("npm start trains on the Brown corpus, reports, and names commands that wor
   expect(stdout).toMatch(/\nSample\n {2}The /);
 
   // The commands it names.
-  const evaluate = /evaluate +npm start -- (.+)$/m.exec(stdout)?.[1]?.split(" ") ?? [];
-  const evaluated = await start(...evaluate, "--json");
-  expect(evaluated.status).toBe(0);
+  const named = (what: string): string[] =>
+    new RegExp(`^ {2}${what} +npm start -- (.+)$`, "m").exec(stdout)?.[1]?.split(" ") ?? [];
+  const [evaluated, generated, options] = await Promise.all([
+    runCommand([...named("evaluate"), "--json"]),
+    runCommand([...named("generate").slice(0, 2), "--prompt", "The jury said", "--max-tokens", "9"]),
+    runCommand(named("options")),
+  ]);
   const results = JSON.parse(evaluated.stdout) as { topK: number; bpc: number }[];
   expect(results.map(({ bpc }) => bpc.toFixed(4))).toEqual(sweep.map(([, , bpc]) => bpc));
-
-  const generate = [
-    join(folder, "model.safetensors"),
-    "--prompt",
-    "The jury said",
-    "--max-tokens",
-    "20",
-    "--seed",
-    "3",
-  ];
-  const [first, second] = [await start("generate", ...generate), await start("generate", ...generate)];
-  expect(first.status).toBe(0);
-  expect(first.stdout).toMatch(/^The jury said/);
-  expect(second.stdout).toBe(first.stdout);
-
-  const options = /options +npm start -- (.+)$/m.exec(stdout)?.[1]?.split(" ") ?? [];
-  expect((await start(...options)).stdout).toMatch(/--set <key=value>/);
+  expect(generated.stdout).toMatch(/^The jury said/);
+  expect(options.stdout).toMatch(/--set <key=value>/);
 });
 
 test("the example trains, reports and samples through the API", async () => {
-  const { status, stdout, stderr } = await run("node", [
-    ...["--import", "./scripts/typescript.mjs", "examples/char-lm.ts", "8", "1"],
-  ]);
+  const args = ["--import", "./scripts/typescript.mjs", "examples/char-lm.ts", "8", "1"];
+  const { status, stdout, stderr } = await startProgram(process.execPath, args).ended;
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   expect(stdout).toMatch(/^5135536 parameters, 3445120 of them trainable$/m);
   expect([...stdout.matchAll(/^step \d+\/8 {2}bpc \d\.\d{3} {2}k \d/gm)].length).toBe(8);
@@ -114,26 +69,4 @@ test("the example trains, reports and samples through the API", async () => {
   expect(stdout).toMatch(/^test, gzip -9: 3\.\d{4} bits per character$/m);
   expect([...stdout.matchAll(/^layer \d: router entropy [\d.]+ -> [\d.]+ nats, load/gm)].length).toBe(3);
   expect(stdout).toMatch(/\nThe /);
-});
-
-describe("wrong usage", () => {
-  test.each([
-    [["trian"], 2, /there is no command "trian"\n {2}fix: did you mean "train"\?/],
-    [["--sets", "a=5"], 2, /'--sets'[^]*fix: did you mean "--set"\?/],
-    [["--set", "train.step=5"], 1, /unknown option "train\.step"\n {2}fix: did you mean "train\.steps"\?/],
-    [["--set", "model.topK=99"], 1, /99, but there are 16 experts/],
-    [["evaluate"], 2, /no model is named/],
-    [["evaluate", "nowhere.safetensors"], 1, /nowhere\.safetensors[^]*fix:/],
-    [["evaluate", "x", "y"], 2, /unexpected argument "y"/],
-  ])("%j ends with status %i and says what to do", async (args, status, message) => {
-    const result = await run("node", ["dist/cli/main.js", ...args]);
-    expect(result.stderr).toMatch(message);
-    expect(result.status).toBe(status);
-  });
-
-  test("--help lists the commands", async () => {
-    const { status, stdout } = await run("node", ["dist/cli/main.js", "--help"]);
-    expect(status).toBe(0);
-    for (const name of ["train", "evaluate", "generate"]) expect(stdout).toContain(`  ${name}`);
-  });
 });

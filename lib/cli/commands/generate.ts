@@ -1,50 +1,62 @@
-import { loadModel } from "../../train/model-file.js";
-import type { Command } from "../main.js";
+import { interruptible } from "../interrupt.js";
+import { defaultPrompt } from "../prompt.js";
+import { loadSaved, savedModelHelp, savedModelOptions } from "../saved-model.js";
 import type { Terminal } from "../terminal.js";
-import { numberOption, parseUsage, UsageError } from "../usage.js";
+import { type Command, given, numberOption, parseUsage, program, required } from "../usage.js";
 
-const help = `Usage: npm start -- generate <model> [options]
+const help = `Usage: ${program} generate <run or model file> [options]
 
-Continues a text with a trained model.
+Continues a text with a trained model, as it is drawn.
 
-  --prompt <text>      text to continue (default: "The ")
-  --max-tokens <n>     tokens to write (default: 400)
-  --temperature <t>    0: always the likeliest; 1: as the model says (default: 0.7)
-  --top-k <n>          experts per token (default: the model's)
-  --seed <n>           same seed, same text (default: 0)
+  --prompt <text>        text to continue (default: "The ", where the vocabulary has it)
+  --max-tokens <n>       tokens to write (default: 400)
+  --temperature <t>      0: always the likeliest; 1: as the model says (default: 0.7)
+  --top-tokens <n>       draw among the likeliest n tokens only
+  --top-p <p>            draw among the likeliest tokens that together have this probability
+  --experts <k>          experts per token (default: the model's)
+  --seed <n>             same seed, same text (default: 0)
+${savedModelHelp}
 
-Example: npm start -- generate runs/brown/model.safetensors --prompt "The jury said" --seed 3`;
+Example: ${program} generate runs/brown --prompt "The jury said" --experts 4 --seed 3`;
 
 async function run(args: string[], terminal: Terminal): Promise<void> {
   const { values, positionals } = parseUsage(
     args,
     {
-      prompt: { type: "string", default: "The " },
-      "max-tokens": { type: "string" },
-      temperature: { type: "string" },
-      "top-k": { type: "string" },
+      ...savedModelOptions,
+      prompt: { type: "string" },
+      "max-tokens": { type: "string", default: "400" },
+      temperature: { type: "string", default: "0.7" },
+      "top-tokens": { type: "string" },
+      "top-p": { type: "string" },
+      experts: { type: "string" },
       seed: { type: "string" },
     },
     1,
   );
-  const [path] = positionals;
-  if (path === undefined)
-    throw new UsageError("no model is named", "npm start -- generate runs/brown/model.safetensors");
-  const { model } = await loadModel(path);
-  const experts = numberOption("top-k", values["top-k"]);
-  const options = {
-    maxTokens: numberOption("max-tokens", values["max-tokens"]) ?? 400,
-    temperature: numberOption("temperature", values.temperature) ?? 0.7,
-    seed: numberOption("seed", values.seed) ?? 0,
-    ...(experts !== undefined && { experts }),
-  };
-  let text = values.prompt;
+  const path = required("run", positionals[0], "generate runs/brown");
+  const options = given({
+    maxTokens: numberOption("max-tokens", values["max-tokens"]),
+    temperature: numberOption("temperature", values.temperature),
+    topTokens: numberOption("top-tokens", values["top-tokens"]),
+    topP: numberOption("top-p", values["top-p"]),
+    experts: numberOption("experts", values.experts),
+    seed: numberOption("seed", values.seed),
+  });
+  const { model, tokenizer } = await loadSaved(path, values);
   try {
-    for await (const token of model.generate(values.prompt, options)) text += token.text;
+    await interruptible(terminal, "Stopping", async (signal) => {
+      const prompt = values.prompt ?? defaultPrompt(tokenizer);
+      const tokens = model.generate(prompt, { ...options, signal });
+      // Wrong options are found at the first token.
+      const first = await tokens.next();
+      terminal.stream(prompt + (first.value?.text ?? ""));
+      for await (const { text } of tokens) terminal.stream(text);
+      terminal.print();
+    });
   } finally {
     model.dispose();
   }
-  terminal.print(text);
 }
 
 export const generateCommand: Command = {
