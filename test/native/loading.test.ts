@@ -1,8 +1,10 @@
 import { fileURLToPath } from "node:url";
-import { describe, expect, test } from "@jest/globals";
+import { describe, expect, jest, test } from "@jest/globals";
 import { native } from "../../lib/native.js";
 import { describedOps } from "../support/op-harness.js";
 import { runChild } from "../support/child.js";
+
+jest.setTimeout(120_000);
 
 const load = (binding: string): Promise<{ code: number | null; stdout: string }> =>
   runChild(new URL("children/load.ts", import.meta.url), { env: { HYPERROUTER_BINDING: binding } });
