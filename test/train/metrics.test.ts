@@ -136,3 +136,22 @@ describe("the file", () => {
     );
   });
 });
+
+test("docs/runs.md names every key of every record", async () => {
+  const text = await readFile(new URL("../../docs/runs.md", import.meta.url), "utf8");
+  const sink = new MemorySink();
+  const recorder = new MetricsRecorder([sink], 1);
+  await recorder.start(0);
+  await recorder.event(stepEvent(1));
+  await recorder.event({
+    ...{ type: "evaluation", step: 1, base: evaluation(2, 2), dense: evaluation(1.5, 4), isBest: true },
+    ...{ isBestDense: false, evaluationsSinceBest: 0, seconds: 3 },
+  });
+  await recorder.test(1, evaluation(3, 8));
+  for (const { type, step: _step, time: _time, ...rest } of sink.records) {
+    const row = text.split("\n").find((line) => line.startsWith(`| \`${type}\` |`));
+    const named = [...(row?.split("|")[3]?.matchAll(/`(\w+)`/g) ?? [])].map(([, key]) => key);
+    expect(named.sort()).toEqual(Object.keys(rest).sort());
+  }
+  expect(sink.records.map(({ type }) => type)).toEqual(["start", "training", "validation", "test"]);
+});
