@@ -341,7 +341,7 @@ const gradients: GradientCase[] = [
         t.float("weight"),
         t.float("bias"),
         t.index("targets"),
-        t.float("nll") as FloatTensor<[number]>,
+        t.float<[number]>("nll"),
         4,
       ),
   },
