@@ -1,10 +1,10 @@
 import type { BatchCursor, LmBatch, LmBatches } from "../data/batches.js";
-import { ConfigError } from "../errors.js";
+import { ConfigError, ValueError } from "../errors.js";
 import { disposeMemory, type Memory } from "../nn/memory.js";
 import type { TransformerXL } from "../nn/transformer-xl.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { type LrSchedule, PlateauLr } from "../optim/schedule.js";
-import { checkInteger } from "../options.js";
+import { checkInteger, rejectUnknownKeys } from "../options.js";
 import {
   captureTensors,
   checkValues,
@@ -56,6 +56,14 @@ export interface RunOptions {
   signal?: AbortSignal | undefined;
 }
 
+const optionNames: readonly (keyof TrainerOptions)[] = [
+  ...(["model", "optimizer", "batches", "lr", "topK", "maxGradNorm", "accumulation"] as const),
+  ...(["freezeRoutersAt", "validation", "checkpoints"] as const),
+];
+const runOptionNames: readonly (keyof RunOptions | keyof TrainCallbacks)[] = [
+  ...(["steps", "maxSeconds", "signal", "onStep", "onEvaluation", "onCheckpoint", "onEnd"] as const),
+];
+
 /**
  * Trains a language model: batches in, events out.
  *
@@ -74,8 +82,11 @@ export class Trainer {
   readonly #options: Required<Pick<TrainerOptions, "maxGradNorm" | "accumulation">> & TrainerOptions;
   readonly #validation: Validation | null;
   readonly #checkpoints: CheckpointWriter | null;
+  #isRunning = false;
 
+  /** @throws {ConfigError} for an option that is unknown, out of range or at odds with another. */
   constructor(options: TrainerOptions) {
+    rejectUnknownKeys(options, optionNames);
     this.#options = { maxGradNorm: 0.25, accumulation: 1, ...options };
     checkInteger("accumulation", this.#options.accumulation, 1);
     const { model, batches, lr, validation, checkpoints } = options;
@@ -99,9 +110,19 @@ export class Trainer {
    * @throws {CheckpointError} when the last checkpoint cannot be written. Others only report it in their event.
    */
   async *run(options: RunOptions & TrainCallbacks = {}): AsyncGenerator<TrainEvent, void, undefined> {
-    for await (const event of this.#events(options)) {
-      await notify(options, event);
-      yield event;
+    rejectUnknownKeys(options, runOptionNames);
+    if (this.#isRunning) {
+      const fix = "wait until the other run has ended, or make a second trainer";
+      throw new ValueError("Trainer.run", "this", "the trainer is running already", fix);
+    }
+    this.#isRunning = true;
+    try {
+      for await (const event of this.#events(options)) {
+        await notify(options, event);
+        yield event;
+      }
+    } finally {
+      this.#isRunning = false;
     }
   }
 

@@ -156,6 +156,7 @@ describe("a checkpoint that does not fit", () => {
     const resume = (await new CheckpointFolder(checkpoints).latest()) ?? "";
     const trainerOf = async (config: RunConfig, Optimiser: typeof Adam | typeof Sgd): Promise<unknown> => {
       const run = await openRun(config);
+      run.optimizer.dispose();
       const optimizer = new Optimiser(run.model.parameters());
       const batches = new LmBatches(run.corpus.train, config.train);
       const { accumulation } = config.train;
@@ -198,6 +199,7 @@ test("optimiser state belongs to parameters, not to places: groups may be ordere
   const folder = await newFolder();
   const outcome = async (reversed: boolean, steps: number, resume?: string): Promise<string> => {
     const run = await openRun(config);
+    run.optimizer.dispose();
     const parameters = [...run.model.namedParameters()];
     const named = (bias: boolean) => ({
       parameters: parameters.filter(([name]) => /bias|b\d$/.test(name) === bias).map(([, one]) => one),

@@ -56,6 +56,20 @@ describe("events", () => {
     await run.close();
   });
 
+  test("belong to one run at a time, and to options that exist", async () => {
+    const run = await openRun(watched);
+    const events = run.trainer.run({ steps: 2 });
+    await events.next();
+    await expect(run.trainer.train({ steps: 2 })).rejects.toThrow(/running already\n {2}fix: wait/);
+    await events.return();
+    expect((await run.trainer.train({ steps: 2 })).step).toBe(2);
+    const misspelled = { step: 2 } as object;
+    await expect(run.trainer.train(misspelled)).rejects.toThrow(
+      /unknown option "step"\n {2}fix: did you mean "steps"/,
+    );
+    await run.close();
+  });
+
   test("an error in a callback ends the run", async () => {
     const run = await openRun(watched);
     const onStep = (): void => {
@@ -179,6 +193,7 @@ describe("validation", () => {
   test("lowers a rate that follows it", async () => {
     const lr = new PlateauLr({ lr: 2, decayRate: 0.1 });
     const run = await openRun(tinyConfig(text));
+    run.optimizer.dispose();
     const optimizer = new Adam(run.model.parameters());
     const batches = new LmBatches(run.corpus.train, run.config.train);
     const validation = { source: run.corpus.valid, every: 1, batchSize: 2, seqLen: 16, maxBatches: 1 };

@@ -63,6 +63,33 @@ describe("a saved model", () => {
     loaded.model.dispose();
   });
 
+  test("is read by a parser written from the format's definition alone", async () => {
+    for (const file of [path, (await new CheckpointFolder(folder).latest()) ?? ""]) {
+      const bytes = await readFile(file);
+      const length = Number(bytes.readBigUInt64LE(0));
+      expect(length % 8).toBe(0);
+      const { __metadata__: metadata, ...entries } = JSON.parse(
+        bytes.subarray(8, 8 + length).toString(),
+      ) as Record<string, Record<string, unknown>>;
+      for (const value of Object.values(metadata ?? {})) expect(typeof value).toBe("string");
+      let covered = 0;
+      for (const { data_offsets: offsets } of Object.values(entries)) {
+        const [begin = 0, end = 0] = offsets as number[];
+        covered += end - begin;
+      }
+      expect(covered).toBe(bytes.length - 8 - length);
+      for (const [name, { value }] of run.model.namedParameters()) {
+        const { dtype, shape, data_offsets: offsets } = entries[name] ?? {};
+        expect([dtype, shape]).toEqual(["F32", value.shape]);
+        const values = await value.data();
+        const begin = 8 + length + ((offsets as number[])[0] ?? NaN);
+        values.forEach((expected, i) => {
+          if (bytes.readFloatLE(begin + 4 * i) !== expected) throw new Error(`${name}[${String(i)}] differs`);
+        });
+      }
+    }
+  });
+
   test("can be loaded onto another device", async () => {
     const { model } = await loadModel(path, "reference");
     const [there, here] = [await logitsOf(model), await logitsOf(run.model)];
@@ -130,6 +157,15 @@ describe("a baked model", () => {
 });
 
 describe("damaged files", () => {
+  /** A file like `original` with other text in its header, and a checksum that agrees. */
+  function withHeader(original: Buffer, change: (header: string) => string): Buffer {
+    const end = 8 + Number(original.readBigUInt64LE(0));
+    const header = Buffer.from(change(original.subarray(8, end).toString()));
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(header.length));
+    return withChecksum(Buffer.concat([length, header, original.subarray(end)]));
+  }
+
   /** Makes the checksum right again, as somebody who means harm would. */
   function withChecksum(bytes: Buffer): Buffer {
     const at = findChecksum(bytes);
@@ -184,20 +220,67 @@ describe("damaged files", () => {
       ['\\"hyperSize\\":8', '\\"hyperSize\\":800000000'],
       ['\\"numExperts\\":4', '\\"numExperts\\":400000000'],
     ] as const) {
-      const original = await readFile(path);
-      const length = Number(original.readBigUInt64LE(0));
-      const header = original
-        .subarray(8, 8 + length)
-        .toString()
-        .replace(before, after);
-      const head = Buffer.alloc(8 + Buffer.byteLength(header), header, undefined);
-      head.writeBigUInt64LE(BigInt(head.length - 8));
-      head.write(header, 8);
       const forged = join(folder, "greedy.safetensors");
-      await writeFile(forged, withChecksum(Buffer.concat([head, original.subarray(8 + length)])));
+      const original = await readFile(path);
+      await writeFile(
+        forged,
+        withHeader(original, (header) => header.replace(before, after)),
+      );
       await expect(loadModel(forged)).rejects.toThrow(
         /its settings ask for \d+ parameters or more, it holds/,
       );
     }
   });
+
+  /** The numbers in the progress of a checkpoint, as they stand in its header: `\"updates\":4`. */
+  function progressNumbers(bytes: Buffer): string[] {
+    const header = bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString();
+    const progress = /"progress":"((?:[^"\\]|\\.)*)"/.exec(header)?.[1] ?? "";
+    return progress.match(/\\"\w+\\":\d+/g) ?? [];
+  }
+
+  test("200 forged states of a run are refused, or go on with what they say: no crash", async () => {
+    const original = await readFile((await new CheckpointFolder(folder).latest()) ?? "");
+    const forged = join(folder, "forged.safetensors");
+    const random = testRandom(11);
+    const values = [
+      "-1",
+      "1.5",
+      "1e999",
+      "9007199254740991",
+      "4503599627370497",
+      "null",
+      '\\"x\\"',
+      "[]",
+      "{}",
+    ];
+    values.push("true", "0", "1", "77");
+    const numbers = progressNumbers(original);
+    expect(numbers.length).toBeGreaterThan(6);
+    const counts = { refused: 0, wentOn: 0 };
+    while (counts.refused + counts.wentOn < 200) {
+      const number = numbers[random.below(numbers.length)] ?? "";
+      const value = values[random.below(values.length)] ?? "";
+      const bytes = withHeader(original, (header) =>
+        header.replace(number, () => number.replace(/:.*/, () => `:${value}`)),
+      );
+      await writeFile(forged, bytes);
+      const resumed = await openRun(run.config);
+      try {
+        await resumed.trainer.restore(forged);
+        await resumed.trainer.train({ steps: resumed.optimizer.updates + 1 });
+        counts.wentOn += 1;
+      } catch (error) {
+        expect(error).toBeInstanceOf(HyperRouterError);
+        counts.refused += 1;
+      } finally {
+        await resumed.close();
+      }
+    }
+    const { refused, wentOn } = counts;
+    console.log(
+      `${String(refused + wentOn)} forged states: ${String(refused)} refused, ${String(wentOn)} went on`,
+    );
+    expect(refused).toBeGreaterThan(60);
+  }, 60_000);
 });

@@ -90,6 +90,7 @@ describe("training", () => {
   test("leaves routers alone once they are frozen on the way", async () => {
     const config = tinyConfig(text);
     const run = await openRun(config);
+    run.optimizer.dispose();
     const optimizer = new Adam(run.model.parameters());
     const batches = new LmBatches(run.corpus.train, config.train);
     const trainer = new Trainer({ model: run.model, optimizer, batches, lr: () => 1e-2, freezeRoutersAt: 3 });
