@@ -8,5 +8,5 @@ export default {
   moduleFileExtensions: ["ts", "js", "mjs", "cjs", "json", "node"],
   setupFiles: ["<rootDir>/scripts/jest-setup.mjs"],
   maxWorkers: 2,
-  testTimeout: 30_000,
+  testTimeout: 120_000,
 };

@@ -1,14 +1,15 @@
-import { availableParallelism } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
 
 import type { FloatDType } from "./dtype.js";
 import { DeviceError } from "./errors.js";
 import { type DeviceId, native } from "./native.js";
+import { rejectUnknownKeys } from "./options.js";
 
 /** How to open a device. */
 export interface DeviceOptions {
   /** Threads that share a kernel's work; results never depend on it. Default: one per core. */
   threads?: number;
-  /** Most bytes of tensors, live and pooled; beyond it allocations throw `OutOfMemoryError`. Default: the machine's memory. */
+  /** Most bytes of tensors, live and pooled; beyond it allocations throw `OutOfMemoryError`. Default: the memory this process may use. */
   memoryLimitBytes?: number;
   /** Fills new tensors with NaN, so that a kernel that forgets part of its output shows. For tests. */
   poison?: boolean;
@@ -101,10 +102,11 @@ const opened = new Map<string, Device>();
  * @throws {DeviceError} for a name this build or machine does not have.
  */
 export function openDevice(name = "cpu", options: DeviceOptions = {}): Device {
+  rejectUnknownKeys(options, ["threads", "memoryLimitBytes", "poison"]);
   const key = `${name} ${JSON.stringify(options)}`;
   let device = opened.get(key);
   if (device === undefined) {
-    const { threads = defaultThreads(), memoryLimitBytes = 0, poison = false } = options;
+    const { threads = defaultThreads(), memoryLimitBytes = memoryOfProcess(), poison = false } = options;
     const id = native().openDevice("cpu", isaOf(name), threads, memoryLimitBytes, poison);
     device = new Device(id, name);
     opened.set(key, device);
@@ -126,6 +128,12 @@ function isaOf(name: string): string {
   if ((name === "cpu" || deviceNames().includes(name)) && native().cpuIsas().includes(isa)) return isa;
   const asked = name === "cpu" ? `"cpu:${forced}" (from HYPERROUTER_CPU_ISA)` : `"${name}"`;
   throw new DeviceError(`there is no device ${asked} here`, `use one of ${deviceNames().join(", ")}`);
+}
+
+/** The memory limit of the container, if there is one; 0: the machine's memory. */
+function memoryOfProcess(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 && limit < totalmem() ? limit : 0;
 }
 
 /** `HYPERROUTER_THREADS` sets the default number of threads. */

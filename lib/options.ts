@@ -32,6 +32,19 @@ export function rejectUnknownKeys(options: object, known: readonly string[]): vo
   }
 }
 
+/** @throws {ConfigError} unless `value` is one of `choices`: says what was probably meant, else what there is. */
+export function checkChoice<T extends string>(key: string, value: string, choices: readonly T[]): T {
+  const choice = choices.find((name) => name === value);
+  if (choice !== undefined) return choice;
+  const meant = suggest(value, choices);
+  throw new ConfigError(
+    key,
+    value,
+    `"${key}" is "${value}"`,
+    meant === undefined ? `use one of ${choices.join(", ")}` : `did you mean "${meant}"?`,
+  );
+}
+
 /** @throws {ConfigError} unless `value` is an integer with `low <= value <= high`. */
 export function checkInteger(key: string, value: number, low: number, high = Infinity): void {
   if (Number.isSafeInteger(value) && value >= low && value <= high) return;

@@ -13,6 +13,8 @@ export interface Leaf {
   readonly trainable: boolean;
   /** The buffer the gradient accumulates in, of the value's shape. Created as zeros at first use. */
   gradient(): Tensor<FloatDType>;
+  /** Told when the value was written to, so that results derived from it are made again. */
+  changed(): void;
 }
 
 /** A float tensor of the device's compute dtype. */
@@ -106,6 +108,7 @@ export class Tensor<D extends DType = DType, S extends Shape = Shape> {
   /** Replaces the elements. The array is copied before the call returns. */
   set(values: ArrayOf[D]): this {
     native().upload(this.handle, values);
+    this.leaf?.changed();
     return this;
   }
 

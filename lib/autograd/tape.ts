@@ -59,6 +59,10 @@ class Tape implements Gradients {
     this.#ownedBefore = this.scope.owned.length;
   }
 
+  tracks(tensor: Tensor): boolean {
+    return this.#tracked.has(tensor);
+  }
+
   wants(input: Tensor | null | undefined): input is FloatTensor {
     return input != null && (input.leaf?.trainable === true || this.#tracked.has(input));
   }
@@ -143,6 +147,11 @@ export function record(
   rule: (gradients: Gradients) => void,
 ): void {
   active?.record(inputs, outputs, rule);
+}
+
+/** Whether the tensor is the result of a recorded op. */
+export function isTracked(tensor: Tensor): boolean {
+  return active?.tracks(tensor) ?? false;
 }
 
 /** Whether ops are being recorded. */

@@ -6,6 +6,7 @@
  */
 
 import { ConfigError } from "../errors.js";
+import { checkInteger } from "../options.js";
 import { normal, seededRandom } from "./random.js";
 import type { TokenSource } from "./token-source.js";
 
@@ -141,10 +142,4 @@ export class LmBatches {
     const drawn = Math.trunc(normal(random, base, 5));
     return Math.min(Math.max(5, Math.min(drawn, seqLen + 15)), left);
   }
-}
-
-function checkInteger(key: string, value: number, least: number, most = Infinity): void {
-  if (Number.isSafeInteger(value) && value >= least && value <= most) return;
-  const range = most === Infinity ? `an integer >= ${least}` : `an integer in [${least}, ${most}]`;
-  throw new ConfigError(key, value, `${key} is ${value}, expected ${range}`, `set ${key} to ${range}`);
 }

@@ -15,6 +15,7 @@ import { access, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError, DataFileError } from "../errors.js";
 import { fileErrorReason } from "../files.js";
+import { checkChoice } from "../options.js";
 import { brownTexts } from "./brown.js";
 import {
   findParts,
@@ -213,9 +214,4 @@ function required(path: string | undefined): string {
     "this corpus needs the path of its files",
     'set "path", or use the corpus "brown"',
   );
-}
-
-function checkChoice<T extends string>(key: string, value: T, choices: readonly T[]): T {
-  if (choices.includes(value)) return value;
-  throw new ConfigError(key, value, `unknown ${key} "${value}"`, `use one of ${choices.join(", ")}`);
 }

@@ -1,5 +1,4 @@
-import { ConfigError } from "../errors.js";
-import { suggest } from "../options.js";
+import { checkChoice, rejectUnknownKeys } from "../options.js";
 import type { Weighting } from "../ops/router.js";
 
 /** A routing policy, as data: code that routes asks what the row says, never which gate it is. */
@@ -39,13 +38,14 @@ export const gateNames = Object.keys(gates) as GateName[];
 
 /** The gate of a name. @throws {ConfigError} for an unknown name. */
 export function gateOf(gate: GateName | Gate): Gate {
-  if (typeof gate === "object") return gate;
-  if (gateNames.includes(gate)) return gates[gate];
-  const meant = suggest(gate, gateNames);
-  throw new ConfigError(
-    "gate",
-    gate,
-    `there is no gate "${gate}"`,
-    meant === undefined ? `use one of ${gateNames.join(", ")}` : `did you mean "${meant}"?`,
-  );
+  if (typeof gate === "object") return checkedGate(gate);
+  return gates[checkChoice("gate", gate, gateNames)];
+}
+
+function checkedGate(gate: Gate): Gate {
+  rejectUnknownKeys(gate, ["weights", "weighting", "balance"]);
+  rejectUnknownKeys(gate.balance, ["weight", "perToken"]);
+  checkChoice("gate.weights", gate.weights, ["generated", "learned", "frozen"]);
+  checkChoice("gate.weighting", gate.weighting, ["softmax_kept", "uniform"]);
+  return gate;
 }

@@ -2,7 +2,7 @@ import { isRecording } from "../autograd/tape.js";
 import { Initializer } from "../nn/initializer.js";
 import { Module } from "../nn/module.js";
 import type { Parameter } from "../nn/parameter.js";
-import { checkInteger } from "../options.js";
+import { checkChoice, checkInteger } from "../options.js";
 import { generateRouters } from "../ops/hyper-router.js";
 import type { FloatTensor } from "../tensor.js";
 
@@ -57,6 +57,7 @@ export class HyperRouters extends Module {
     const { numLayers, numExperts, dModel } = sizes;
     const { hyperSize = 256, embedDim = dModel, hypernetScope = "per-layer" } = options;
     const { freezeHypernet = true, freezeEmbedding = false } = options;
+    checkChoice("hypernetScope", hypernetScope, ["per-layer", "shared"]);
     checkInteger("hyperSize", hyperSize, 1);
     checkInteger("embedDim", embedDim, 1);
     const numNetworks = hypernetScope === "shared" ? 1 : numLayers;

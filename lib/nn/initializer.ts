@@ -22,6 +22,8 @@ export class Initializer {
   readonly seed: number;
   readonly std: number;
   readonly #streams = new Map<string, RandomStream>();
+  /** The streams asked for so far, by purpose. */
+  readonly streams: ReadonlyMap<string, RandomStream> = this.#streams;
 
   constructor({ device = openDevice(), seed = 0, std = 0.02 }: InitializerOptions = {}) {
     this.device = device;

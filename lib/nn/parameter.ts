@@ -1,4 +1,5 @@
-import { ShapeError } from "../errors.js";
+import { isTracked } from "../autograd/tape.js";
+import { ShapeError, ValueError } from "../errors.js";
 import { native } from "../native.js";
 import { empty, type FloatTensor, type Leaf, type Shape } from "../tensor.js";
 
@@ -12,7 +13,10 @@ export class Parameter implements Leaf {
   /** Whether `backward` adds to the gradient and optimisers update the value. See `freeze`. */
   trainable = true;
   /** Counts changes of the value, for results derived from it. */
-  version = 0;
+  get version(): number {
+    return this.#version;
+  }
+  #version = 0;
   #value: FloatTensor;
   #gradient: FloatTensor | undefined;
 
@@ -58,7 +62,10 @@ export class Parameter implements Leaf {
     }
     const array = this.#value.dtype === "f64" ? Float64Array.from(values) : Float32Array.from(values);
     this.#value.set(array);
-    this.version += 1;
+  }
+
+  changed(): void {
+    this.#version += 1;
   }
 
   /** Moves value and gradient to other memory of the same size, copying both. Takes the tensors over. */
@@ -79,7 +86,21 @@ export class Parameter implements Leaf {
   }
 }
 
-/** Marks a tensor as an input whose gradient is wanted. @returns its leaf; `gradient()` is filled by `backward`. */
-export function requireGrad(x: FloatTensor): Leaf {
+/**
+ * Marks a tensor as an input whose gradient is wanted. It is taken over: dispose it through the leaf.
+ *
+ * @returns its leaf; `gradient()` is filled by `backward`.
+ * @throws {ValueError} for the result of a recorded op, whose gradient flows on, and for a tensor that has a leaf.
+ */
+export function requireGrad(x: FloatTensor): Parameter {
+  if (x.leaf || isTracked(x)) {
+    const what = x.leaf ? "belongs to a parameter" : "is the result of a recorded op";
+    throw new ValueError(
+      "requireGrad",
+      "x",
+      `the tensor ${what}`,
+      "mark inputs, before backward() uses them",
+    );
+  }
   return new Parameter(x);
 }

@@ -131,6 +131,8 @@ export class TransformerXL extends Module {
   readonly device: Device;
   /** Where dropout masks come from; `calls` is its whole state. */
   readonly dropoutStream: RandomStream;
+  /** All streams that the model draws from, by purpose: what a checkpoint saves. */
+  readonly randomStreams: ReadonlyMap<string, RandomStream>;
   /** Positions to remember. May change between calls. */
   memLen: number;
   /** Text to token ids and back, for {@link generate} and {@link score}; null: they take ids only. */
@@ -149,6 +151,7 @@ export class TransformerXL extends Module {
     const { dEmbed = dModel, cutoffs = [], divVal = 1, tied = true, tieProjections = [] } = options;
     this.device = init.device;
     this.dropoutStream = init.stream("dropout");
+    this.randomStreams = init.streams;
     this.memLen = memLen;
     this.extLen = extLen;
     this.sameLength = sameLength;

@@ -1,5 +1,7 @@
 import { native } from "../native.js";
+import { checkInteger } from "../options.js";
 import { empty, type IndexTensor } from "../tensor.js";
+import { expectRank } from "./view.js";
 
 /** Where each routed (token, slot) pair goes. Stays on the device. */
 export interface Dispatch {
@@ -18,6 +20,8 @@ export interface Dispatch {
  * @param expertIndices `[numTokens, topK]` i32; -1 drops a pair.
  */
 export function dispatch(expertIndices: IndexTensor<[number, number]>, numExperts: number): Dispatch {
+  expectRank("dispatch", "expertIndices", expertIndices, 2);
+  checkInteger("numExperts", numExperts, 1);
   const { device } = expertIndices;
   const [, topK] = expertIndices.shape;
   const numRouted = expertIndices.size;

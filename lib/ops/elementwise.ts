@@ -82,11 +82,13 @@ export function scale<S extends Shape>(x: FloatTensor<S>, factor: number): Float
 /** `out = alpha · x + beta · out`, in place, outside of autograd. */
 export function axpby(alpha: number, x: FloatTensor, beta: number, out: FloatTensor): void {
   native().ops.axpby(x.handle, out.handle, alpha, beta);
+  out.leaf?.changed();
 }
 
 /** Sets every element, in place. */
 export function fill(out: Tensor, value: number): void {
   native().ops.fill(out.handle, value);
+  out.leaf?.changed();
 }
 
 /** The elements in another dtype, rounded to nearest even; floats become i32 by truncation. Not differentiable. */

@@ -1,7 +1,7 @@
 import { record } from "../autograd/tape.js";
 import { native } from "../native.js";
 import { empty, type FloatTensor, type IndexTensor, type Shape } from "../tensor.js";
-import { rowsOf } from "./view.js";
+import { expectRank, rowsOf } from "./view.js";
 
 /**
  * `scale · table[id - firstId]` for each id. Ids of other clusters (outside the table, below `vocabSize`) give
@@ -16,6 +16,7 @@ export function embed(
   table: FloatTensor,
   options: { scale?: number; firstId?: number; vocabSize?: number } = {},
 ): FloatTensor {
+  expectRank("embed", "table", table, 2);
   const [numRows = 0, width = 0] = table.shape;
   const { scale = 1, firstId = 0, vocabSize = numRows } = options;
   const flatIds = ids.view([ids.size]);

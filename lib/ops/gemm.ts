@@ -2,7 +2,7 @@ import { record } from "../autograd/tape.js";
 import { native } from "../native.js";
 import { empty, type FloatTensor, type Shape } from "../tensor.js";
 import { reduceRowsInto } from "./reduce.js";
-import { rowsOf } from "./view.js";
+import { expectRank, rowsOf } from "./view.js";
 
 /**
  * Matrix product `op(a) · op(b)`.
@@ -18,6 +18,8 @@ export function matmul(
   options: { transposeA?: boolean; transposeB?: boolean } = {},
 ): FloatTensor<[number, number]> {
   const { transposeA = false, transposeB = false } = options;
+  expectRank("matmul", "a", a, 2);
+  expectRank("matmul", "b", b, 2);
   const m = a.shape[transposeA ? 1 : 0] ?? 0;
   const n = b.shape[transposeB ? 0 : 1] ?? 0;
   const out = empty(a.device.float, [m, n] as [number, number], a.device);
@@ -55,6 +57,7 @@ export function linear(
   bias: FloatTensor | null = null,
   activation: "none" | "relu" = "none",
 ): FloatTensor {
+  expectRank("linear", "weight", weight, 2);
   const x2 = rowsOf(x);
   const width = weight.shape[0] ?? 0;
   const y = empty(x.device.float, [...x.shape.slice(0, -1), width] as Shape, x.device);

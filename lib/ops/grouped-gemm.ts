@@ -4,6 +4,7 @@ import type { Activation } from "../native-ops.gen.js";
 import { empty, emptyLike, type FloatTensor } from "../tensor.js";
 import type { Dispatch } from "./dispatch.js";
 import { type Dropout, noDropout } from "./dropout.js";
+import { expectRank } from "./view.js";
 
 /** Weights of E expert feed-forward networks. */
 export interface ExpertWeights {
@@ -37,6 +38,8 @@ export function mixExperts(
   options: { activation?: Activation; dropout?: Dropout } = {},
 ): FloatTensor<[number, number]> {
   const { activation = "relu", dropout: { probability, seed, call } = noDropout } = options;
+  expectRank("mixExperts", "x", x, 2);
+  expectRank("mixExperts", "w1", w1, 3);
   const { ops } = native();
   const { device } = x;
   const { topK } = routed;

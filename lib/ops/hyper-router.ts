@@ -1,6 +1,8 @@
 import { record } from "../autograd/tape.js";
+import { ShapeError } from "../errors.js";
 import { native } from "../native.js";
 import { empty, type FloatTensor } from "../tensor.js";
+import { expectRank } from "./view.js";
 
 /** A two-layer network that maps router embeddings to routers. `numNetworks` is 1 (shared) or `numLayers`. */
 export interface HypernetworkWeights {
@@ -31,6 +33,16 @@ export function generateRouters(
 ): { weight: FloatTensor<[number, number, number]>; bias: FloatTensor<[number, number]> } {
   const { ops } = native();
   const { device } = embeddings;
+  expectRank("generateRouters", "embeddings", embeddings, 2);
+  expectRank("generateRouters", "w1", w1, 3);
+  expectRank("generateRouters", "w2", w2, 3);
+  if ((w2.shape[1] ?? 0) % numExperts !== 0 || (w2.shape[1] ?? 0) <= numExperts) {
+    throw new ShapeError(
+      "generateRouters",
+      "w2",
+      `"w2" has shape [${w2.shape.join(", ")}], expected [numNetworks, ${String(numExperts)}·(dModel + 1), hyperSize]`,
+    );
+  }
   const [numLayers = 0] = embeddings.shape;
   const hyperSize = w1.shape[1] ?? 0;
   const dModel = (w2.shape[1] ?? 0) / numExperts - 1;

@@ -2,6 +2,7 @@ import { record } from "../autograd/tape.js";
 import { native } from "../native.js";
 import { empty, emptyLike, type FloatTensor } from "../tensor.js";
 import { type Dropout, noDropout } from "./dropout.js";
+import { expectRank } from "./view.js";
 
 /**
  * Causal multi-head attention with relative positions (Transformer-XL, Dai et al. 2019, section 3.3):
@@ -24,6 +25,8 @@ export function relAttention(
   options: { blockedLag?: number; dropout?: Dropout } = {},
 ): FloatTensor {
   const { ops } = native();
+  expectRank("relAttention", "q", q, 3);
+  expectRank("relAttention", "u", u, 2);
   const { device } = q;
   const [qLen = 0, batch = 0] = q.shape;
   const [heads = 0] = u.shape;

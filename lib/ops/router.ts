@@ -1,8 +1,10 @@
 import { record } from "../autograd/tape.js";
 import { native } from "../native.js";
+import { checkInteger } from "../options.js";
 import type { Weighting } from "../native-ops.gen.js";
 import { empty, emptyLike, type FloatTensor, type IndexTensor } from "../tensor.js";
 import { reduceRowsInto } from "./reduce.js";
+import { expectRank } from "./view.js";
 
 export type { Weighting };
 
@@ -33,8 +35,11 @@ export function routerTopK(
 ): TopK {
   const { ops } = native();
   const { device } = x;
+  expectRank("routerTopK", "x", x, 2);
+  expectRank("routerTopK", "weight", weight, 2);
   const [numTokens = 0] = x.shape;
   const [numExperts = 0] = weight.shape;
+  checkInteger("topK", topK, 1, numExperts);
   const logits = empty(device.float, [numTokens, numExperts] as [number, number], device);
   const expertIndices = empty("i32", [numTokens, topK] as [number, number], device);
   const expertWeights = empty(device.float, [numTokens, topK] as [number, number], device);

@@ -4,6 +4,20 @@ import { ShapeError } from "../errors.js";
 import { native } from "../native.js";
 import { empty, type FloatTensor, type Leaf, type Shape, sizeOf, type Tensor } from "../tensor.js";
 
+/**
+ * Checks a tensor's rank before an op allocates outputs from its shape.
+ *
+ * @throws {ShapeError} naming the op and the argument.
+ */
+export function expectRank(op: string, arg: string, x: Tensor, rank: number): void {
+  if (x.shape.length === rank) return;
+  throw new ShapeError(
+    op,
+    arg,
+    `"${arg}" has shape [${x.shape.join(", ")}], expected ${String(rank)} ${rank === 1 ? "axis" : "axes"}`,
+  );
+}
+
 /** `[rows, last]`: all axes but the last flattened. A view for handing to ops; gradients do not flow through it. */
 export function rowsOf<D extends DType>(x: Tensor<D>): Tensor<D, [number, number]> {
   const last = x.shape.at(-1) ?? 1;
@@ -65,7 +79,7 @@ function viewed<D extends DType, S extends Shape>(x: Tensor<D>, shape: S, offset
     record([x], [view], (gradients) => {
       const dView = gradients.of(view);
       if (!dView || !gradients.wants(x)) return;
-      if (shape.length > 0 && view.size === x.size) {
+      if (view.size === x.size) {
         gradients.add(x, dView.view(x.shape));
         return;
       }
@@ -87,6 +101,9 @@ class LeafView implements Leaf {
   }
   gradient(): FloatTensor {
     return this.base.gradient().view(this.shape, this.offset);
+  }
+  changed(): void {
+    this.base.changed();
   }
 }
 

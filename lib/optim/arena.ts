@@ -1,4 +1,4 @@
-import { ConfigError } from "../errors.js";
+import { ConfigError, ValueError } from "../errors.js";
 import { fill } from "../ops/elementwise.js";
 import type { Parameter } from "../nn/parameter.js";
 import { empty, type FloatTensor } from "../tensor.js";
@@ -11,6 +11,9 @@ export interface Range {
 
 /** Parameters start at multiples of this many elements: one cache line of float32. */
 const alignment = 16;
+
+/** The arena each parameter moved into last. */
+const owners = new WeakMap<Parameter, Arena>();
 
 /**
  * Flat memory for parameters and their gradients: an optimiser update, a gradient norm and a checkpoint are each
@@ -37,6 +40,7 @@ export class Arena {
     }
     let size = 0;
     for (const parameter of parameters) {
+      owners.set(parameter, this);
       this.#places.set(parameter, { begin: size, end: size + parameter.size });
       size += Math.ceil(parameter.size / alignment) * alignment;
     }
@@ -63,7 +67,7 @@ export class Arena {
 
   place(parameter: Parameter): Range {
     const place = this.#places.get(parameter);
-    if (!place) throw new RangeError("the parameter is not in this arena");
+    if (!place) throw new ValueError("Arena.place", "parameter", "the parameter is not in this arena");
     return place;
   }
 
@@ -89,6 +93,18 @@ export class Arena {
     fill(this.gradients, 0);
   }
 
+  /** @throws {ConfigError} when an optimiser made later has taken a parameter over. */
+  checkOwnership(): void {
+    if (this.parameters.every((parameter) => owners.get(parameter) === this)) return;
+    throw new ConfigError(
+      "parameters",
+      this.parameters.length,
+      "another optimiser has taken over parameters of this one",
+      "use the optimiser that was made last, or give each its own parameters",
+    );
+  }
+
+  /** Frees the buffers; the parameters keep the memory they use. */
   dispose(): void {
     this.values.dispose();
     this.gradients.dispose();

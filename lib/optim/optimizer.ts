@@ -2,6 +2,7 @@ import { ConfigError } from "../errors.js";
 import { clipFactor } from "../ops/reduce.js";
 import { adagrad, adam, sgd } from "../ops/optim.js";
 import type { Parameter } from "../nn/parameter.js";
+import { rejectUnknownKeys } from "../options.js";
 import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import { Arena, type Range } from "./arena.js";
@@ -70,11 +71,13 @@ export abstract class Optimizer {
    * @returns the norm before clipping and the factor to clip with, each `[1]`, on the device.
    */
   clip(maxNorm: number): Clip {
+    this.arena.checkOwnership();
     return clipFactor([this.arena.gradients], maxNorm);
   }
 
   /** Updates the trainable parameters, then zeroes the gradients. */
   update(lr: number, clip?: Clip): void {
+    this.arena.checkOwnership();
     this.updates += 1;
     scope(() => {
       for (const { parameters, lrScale = 1, weightDecay = this.weightDecay } of this.#groups) {
@@ -89,7 +92,7 @@ export abstract class Optimizer {
             step: this.updates,
           });
         }
-        for (const parameter of parameters) if (parameter.trainable) parameter.version += 1;
+        for (const parameter of parameters) if (parameter.trainable) parameter.changed();
       }
     });
     this.arena.zeroGradients();
@@ -158,6 +161,7 @@ export class Adam extends Optimizer {
   readonly #eps: number;
 
   constructor(parameters: readonly Parameter[] | readonly ParameterGroup[], options: AdamOptions = {}) {
+    rejectUnknownKeys(options, ["beta1", "beta2", "eps", "weightDecay"]);
     const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0 } = options;
     super(parameters, ["m", "v"], inRange("weightDecay", weightDecay, 0));
     this.#beta1 = inRange("beta1", beta1, 0, 1);
@@ -203,6 +207,7 @@ export class Sgd extends Optimizer {
   readonly #nesterov: boolean;
 
   constructor(parameters: readonly Parameter[] | readonly ParameterGroup[], options: SgdOptions = {}) {
+    rejectUnknownKeys(options, ["momentum", "weightDecay", "nesterov"]);
     const { momentum = 0, weightDecay = 0, nesterov = false } = options;
     super(parameters, momentum > 0 ? ["momentum"] : [], inRange("weightDecay", weightDecay, 0));
     this.#momentum = inRange("momentum", momentum, 0, 1);
@@ -231,6 +236,7 @@ export class Adagrad extends Optimizer {
   readonly #eps: number;
 
   constructor(parameters: readonly Parameter[] | readonly ParameterGroup[], options: AdagradOptions = {}) {
+    rejectUnknownKeys(options, ["eps", "weightDecay"]);
     const { eps = 1e-10, weightDecay = 0 } = options;
     super(parameters, ["sum"], inRange("weightDecay", weightDecay, 0));
     this.#eps = inRange("eps", eps, 0);

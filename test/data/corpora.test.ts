@@ -233,10 +233,10 @@ describe("what is missing is named, with a fix", () => {
   test("no path, a wrong name, a wrong kind of token", async () => {
     await expect(loadCorpus("enwik8")).rejects.toThrow(ConfigError);
     await expect(loadCorpus("enwik9" as CorpusName)).rejects.toThrow(
-      /unknown corpus "enwik9"[\s\S]*brown, enwik8/,
+      /"corpus" is "enwik9"[\s\S]*did you mean "enwik8"/,
     );
     await expect(loadCorpus("toString" as CorpusName)).rejects.toThrow(ConfigError);
-    await expect(loadCorpus("brown", { tokens: "byte" as "bytes" })).rejects.toThrow(/bytes-compact/);
+    await expect(loadCorpus("brown", { tokens: "byte" as "bytes" })).rejects.toThrow(/did you mean "bytes"/);
   });
 });
 
