@@ -75,7 +75,7 @@ function sourceOf(value: FloatTensor, dtype: "f32" | "bf16"): SafetensorsSource 
 }
 
 /**
- * Reads a file of {@link saveModel}, or the model in a checkpoint.
+ * Reads a file of {@link saveModel}, or the model in a checkpoint. The model is in evaluation mode.
  *
  * @param device Where to put the model; default: the device it was trained on.
  * @throws {CheckpointError} when the file is missing, damaged or from something else.
@@ -95,7 +95,7 @@ export async function loadModel(path: string, device?: string): Promise<SavedMod
       model.dispose();
       throw error;
     }
-    model.tokenizer = tokenizer;
+    model.eval().tokenizer = tokenizer;
     return { model, config, tokenizer };
   } finally {
     await file.close();
