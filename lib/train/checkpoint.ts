@@ -34,8 +34,8 @@ const progressSchema = z.strictObject({
   updates: count,
   /** Where the next batch starts. */
   cursor: z.strictObject({ epoch: count, position: count }),
-  /** Calls of the model's dropout stream so far. */
-  dropoutCalls: count,
+  /** Calls of each random stream of the model so far. */
+  randomCalls: z.record(z.string(), count),
   /** Experts per token in the last update. */
   topK: count,
   validation: z

@@ -153,7 +153,9 @@ export class Trainer {
       this.memories = memories;
       this.cursor = progress.cursor;
       optimizer.updates = progress.updates;
-      model.dropoutStream.calls = progress.dropoutCalls;
+      for (const [purpose, stream] of model.randomStreams) {
+        stream.calls = progress.randomCalls[purpose] ?? stream.calls;
+      }
       if (model.routers) model.setTopK(progress.topK);
       if (this.#validation && progress.validation) this.#validation.state = progress.validation;
       if (lr instanceof PlateauLr && progress.plateau) lr.state = progress.plateau;
@@ -261,7 +263,7 @@ export class Trainer {
       progress: {
         updates: optimizer.updates,
         cursor: this.cursor,
-        dropoutCalls: model.dropoutStream.calls,
+        randomCalls: Object.fromEntries([...model.randomStreams].map(([name, { calls }]) => [name, calls])),
         topK: model.topK,
         validation: this.#validation?.state ?? null,
         plateau: lr instanceof PlateauLr ? lr.state : null,

@@ -8,6 +8,8 @@ import { describe, expect, test } from "@jest/globals";
 
 import { LmBatches } from "../../lib/data/batches.js";
 import { CheckpointError } from "../../lib/errors.js";
+import { Initializer } from "../../lib/nn/initializer.js";
+import { TransformerXL } from "../../lib/nn/transformer-xl.js";
 import { Adam, AdamW, Sgd } from "../../lib/optim/optimizer.js";
 import { checkpointInfo } from "../../lib/train/checkpoint.js";
 import { CheckpointFolder } from "../../lib/train/checkpoint-folder.js";
@@ -192,6 +194,39 @@ describe("a checkpoint that does not fit", () => {
     const error = await failure(outcomeOf(fullConfig(2), { checkpoints }));
     expect(error.message).toMatch(/holds checkpoints up to step 3, and this run is at step 0[^]*fix: resume/);
   });
+});
+
+test("every random stream of a model goes on, those of its own modules too", async () => {
+  const config = fullConfig(4, { lrSchedule: "constant" });
+  const folder = new CheckpointFolder(await newFolder());
+  /** Draws a number after each update, as a module of one's own might. */
+  const draws = async (resume: string | null, stopAt: number): Promise<number[]> => {
+    const run = await openRun(config);
+    const init = new Initializer({ seed: 5 });
+    const noise = init.stream("noise");
+    const model = new TransformerXL(
+      { ...{ vocabSize: 256, numLayers: 1, dModel: 16, numHeads: 2, dInner: 8 }, moe: null, dropout: 0.1 },
+      init,
+    );
+    const optimizer = new Adam(model.parameters());
+    const batches = new LmBatches(run.corpus.train, config.train);
+    const checkpoints =
+      resume === null ? { checkpoints: { folder: folder.path, every: 1, keepLast: 9 } } : {};
+    const trainer = new Trainer({ model, optimizer, batches, lr: () => 1e-3, ...checkpoints });
+    if (resume !== null) await trainer.restore(resume);
+    const calls: number[] = [];
+    const onStep = (): void => void calls.push(noise.next().call, model.dropoutStream.calls);
+    await trainer.train({ steps: stopAt, onStep });
+    trainer.dispose();
+    optimizer.dispose();
+    model.dispose();
+    await run.close();
+    return calls;
+  };
+  const whole = await draws(null, 4);
+  // The checkpoint of a step is made after the body of the loop has seen it.
+  expect(await draws(folder.pathOf(2), 4)).toEqual(whole.slice(4));
+  expect((await checkpointInfo(folder.pathOf(2))).progress.randomCalls["noise"]).toBe(2);
 });
 
 test("optimiser state belongs to parameters, not to places: groups may be ordered anew", async () => {
