@@ -5,9 +5,19 @@ import { add } from "../lib/ops/elementwise.js";
 import { scope } from "../lib/scope.js";
 import { type FloatTensor, tensor, zeros } from "../lib/tensor.js";
 
-const device = openDevice("cpu", { threads: 1 });
+// A device of this file's own: tensors that other files left to the garbage collector do not count.
+const device = openDevice("cpu", { threads: 1, memoryLimitBytes: 12_345_678 });
 const make = (): FloatTensor => zeros([4], device);
-const alive = (): number => device.memoryStats().tensors;
+/** Tensors of {@link make} that are alive. */
+const alive = (): number => device.memoryStats().liveBytes / bytesOfOne;
+const bytesOfOne = bytesOf(make);
+
+function bytesOf(create: () => FloatTensor): number {
+  const t = create();
+  const { liveBytes } = device.memoryStats();
+  t.dispose();
+  return liveBytes - device.memoryStats().liveBytes;
+}
 
 describe("scope", () => {
   test("frees what was created inside, except what is returned", () => {
