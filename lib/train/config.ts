@@ -78,15 +78,17 @@ const schema = z.strictObject({
       /** ... after more than this many evaluations in a row without improvement. */
       plateauPatience: integer(0).default(0),
       weightDecay: z.number().min(0).default(0),
+      /** Of `sgd`. */
+      momentum: z.number().min(0).lt(1).default(0.9),
       maxGradNorm: z.number().min(0).default(0.25),
       /** Groups of columns a batch is split into. */
       accumulation: integer(1).default(1),
-      /** How k changes during training; null: it stays at model.topK. */
+      /** How k changes during training, from topKMin to topKMax or back; null: it stays at model.topK. */
       topKSchedule: z.enum(topKModes).nullable().default("linear_increase"),
       topKMin: integer(1).default(2),
       topKMax: integer(1).default(8),
-      /** Weight of the load-balancing loss. */
-      balanceWeight: z.number().min(0).default(0),
+      /** Weight of the load-balancing loss; null: as the gate has it. */
+      balanceWeight: z.number().min(0).nullable().default(null),
     })
     .prefault({}),
   evaluation: z
@@ -140,7 +142,11 @@ export function parseConfig(input: RunConfigInput | Record<string, unknown> = {}
 
 /** What only several settings together can get wrong. */
 function checkTogether({ model, train, evaluation }: RunConfig): void {
-  for (const [key, value] of Object.entries({ "model.topK": model.topK, "train.topKMax": train.topKMax })) {
+  const topKs = {
+    "model.topK": model.topK,
+    ...(train.topKSchedule !== null && { "train.topKMin": train.topKMin, "train.topKMax": train.topKMax }),
+  };
+  for (const [key, value] of Object.entries(topKs)) {
     if (value > model.numExperts) {
       throw new ConfigError(
         key,
@@ -149,6 +155,10 @@ function checkTogether({ model, train, evaluation }: RunConfig): void {
         `use ${key} <= ${String(model.numExperts)}, or a larger model.numExperts`,
       );
     }
+  }
+  if (train.topKSchedule !== null && train.topKMin > train.topKMax) {
+    const reason = `"train.topKMin" is ${String(train.topKMin)}, above train.topKMax`;
+    throw new ConfigError("train.topKMin", train.topKMin, reason, `use at most ${String(train.topKMax)}`);
   }
   const needEvaluations: [key: string, value: unknown, isUsed: boolean][] = [
     ["train.lrSchedule", train.lrSchedule, train.lrSchedule === "plateau"],

@@ -122,7 +122,8 @@ export function buildModel(
   { baked = false } = {},
 ): TransformerXL {
   const { numExperts, topK, gate, hyperSize, moeLayers, ...options } = model;
-  const balance = { ...gates[gate].balance, weight: train.balanceWeight };
+  const own = gates[gate].balance;
+  const balance = { ...own, weight: train.balanceWeight ?? own.weight };
   const balanced: Gate = { ...gates[gate], balance, ...(baked && { weights: "frozen" }) };
   const moe =
     moeLayers?.length === 0
@@ -143,7 +144,7 @@ function buildOptimizer(train: RunConfig["train"], model: Module): Optimizer {
     case "adamw":
       return new AdamW(parameters, { weightDecay });
     case "sgd":
-      return new Sgd(parameters, { weightDecay, momentum: 0.9 });
+      return new Sgd(parameters, { weightDecay, momentum: train.momentum });
     case "adagrad":
       return new Adagrad(parameters, { weightDecay });
   }

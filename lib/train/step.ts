@@ -5,7 +5,7 @@ import { disposeMemory, type Memory } from "../nn/memory.js";
 import type { TransformerXL } from "../nn/transformer-xl.js";
 import { add, scale } from "../ops/elementwise.js";
 import { routerEntropy } from "../ops/router.js";
-import type { Optimizer } from "../optim/optimizer.js";
+import type { Clip, Optimizer } from "../optim/optimizer.js";
 import { type FloatTensor, indices } from "../tensor.js";
 import type { StepEvent } from "./events.js";
 import { firstNonFinite } from "./non-finite.js";
@@ -19,7 +19,7 @@ export interface StepContext {
   maxGradNorm: number;
   /** Groups of columns, run one after the other; gradients add up. */
   accumulation: number;
-  /** Hidden states of the batch before, one per group; replaced by those of this batch. */
+  /** Hidden states of the batch before, one per group; replaced by those of this batch, which the caller owns. */
   memories: (Memory | null)[];
 }
 
@@ -49,37 +49,52 @@ interface GroupResult {
 export async function trainStep(context: StepContext, batch: LmBatch): Promise<Omit<StepEvent, "seconds">> {
   const { model, optimizer, lr, memories } = context;
   const groups = columnGroups(batch, context.accumulation);
-  const results = groups.map((group, i) => forwardBackward(model, memories, group, i, groups.length));
-  const clip = optimizer.clip(context.maxGradNorm);
-  // The first wait of the update: everything up to the gradient norm has run.
-  const [losses, auxLosses, gradNorm, entropy] = await Promise.all([
-    Promise.all(results.map(({ mean }) => mean.item())),
-    Promise.all(results.map(async ({ auxLoss }) => (auxLoss ? auxLoss.item() : 0))),
-    clip.norm.item(),
-    Promise.all((results.at(-1)?.entropies ?? []).map((entropy) => entropy.item())),
-  ]);
-  const loss = average(losses);
-  const step = optimizer.updates + 1;
-  if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
-    throw await nonFiniteError(context, step, loss, gradNorm);
+  const results: GroupResult[] = [];
+  let clip: Clip | undefined;
+  let updated = false;
+  try {
+    for (const [i, group] of groups.entries()) {
+      results.push(forwardBackward(model, memories, group, i, groups.length));
+      // Keeps the queue short, however many groups and layers there are.
+      if (i < groups.length - 1) await model.device.settled();
+    }
+    clip = optimizer.clip(context.maxGradNorm);
+    // Everything up to the gradient norm has run when these are there.
+    const [losses, auxLosses, entropies, gradNorm] = await Promise.all([
+      Promise.all(results.map(({ mean }) => mean.item())),
+      Promise.all(results.map(async ({ auxLoss }) => (auxLoss ? auxLoss.item() : 0))),
+      Promise.all(results.map((result) => Promise.all(result.entropies.map((entropy) => entropy.item())))),
+      clip.norm.item(),
+    ]);
+    const loss = average(losses);
+    const step = optimizer.updates + 1;
+    if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
+      throw await nonFiniteError(context, step, loss, gradNorm);
+    }
+    optimizer.update(lr, clip);
+    updated = true;
+    return {
+      type: "step",
+      step,
+      loss,
+      auxLoss: average(auxLosses),
+      gradNorm,
+      lr,
+      topK: model.topK,
+      tokens: batch.length * batch.batchSize,
+      routerEntropy: (entropies[0] ?? []).map((_, layer) =>
+        average(entropies.map((group) => group[layer] ?? NaN)),
+      ),
+    };
+  } finally {
+    for (const { loss, mean, auxLoss, entropies } of results) {
+      for (const tensor of [loss, mean, auxLoss, ...entropies]) tensor?.dispose();
+    }
+    clip?.norm.dispose();
+    clip?.factor.dispose();
+    // What a failed update has added up must not reach the next one.
+    if (!updated) optimizer.arena.zeroGradients();
   }
-  optimizer.update(lr, clip);
-  for (const { loss: total, mean, auxLoss, entropies } of results) {
-    for (const tensor of [total, mean, auxLoss, ...entropies]) tensor?.dispose();
-  }
-  clip.norm.dispose();
-  clip.factor.dispose();
-  return {
-    type: "step",
-    step,
-    loss,
-    auxLoss: average(auxLosses),
-    gradNorm,
-    lr,
-    topK: model.topK,
-    tokens: batch.length * batch.batchSize,
-    routerEntropy: entropy,
-  };
 }
 
 /** One group of columns through the model and back. */
@@ -104,6 +119,7 @@ function forwardBackward(
     };
   });
   disposeMemory(memory);
+  for (const hidden of result.next ?? []) hidden.keep();
   memories[group] = result.next;
   return result;
 }

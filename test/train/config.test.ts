@@ -54,6 +54,7 @@ const changes: Record<string, { value: unknown; given?: Partial<Record<string, o
   "train.plateauDecay": { value: 0.1, given: plateau },
   "train.plateauPatience": { value: 1, given: plateau },
   "train.weightDecay": { value: 0.5 },
+  "train.momentum": { value: 0.5, given: { train: { optimizer: "sgd" } } },
   "train.maxGradNorm": { value: 0.01 },
   "train.accumulation": { value: 2 },
   "train.topKSchedule": { value: "linear_increase" },
@@ -123,6 +124,22 @@ describe("every setting", () => {
   test("data.corpus changes the run: another corpus wants other files", async () => {
     await expect(fingerprint(withChange("data.corpus").after)).rejects.toThrow(/wiki/);
   });
+});
+
+test("the gate `balance` trains with its balance loss, unless the settings say otherwise", async () => {
+  const of = (gate: string, balanceWeight: number | null): Promise<string> =>
+    fingerprint(tinyConfig(text, { model: { gate }, train: { balanceWeight } }));
+  expect(await of("balance", null)).not.toBe(await of("smoe", null));
+  expect(await of("balance", null)).toBe(await of("smoe", 0.01));
+  expect(await of("balance", 0)).toBe(await of("smoe", 0));
+});
+
+test("a schedule of k needs room for its k, but only when there is one", () => {
+  expect(() => parseConfig({ model: { numExperts: 4 } })).toThrow(
+    /"train\.topKMax" is 8, but there are 4 experts/,
+  );
+  expect(() => parseConfig({ train: { topKMin: 9 } })).toThrow(/above train\.topKMax/);
+  expect(parseConfig({ model: { numExperts: 4 }, train: { topKSchedule: null } }).model.numExperts).toBe(4);
 });
 
 describe("a wrong setting", () => {
