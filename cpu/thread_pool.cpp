@@ -9,6 +9,15 @@
 
 namespace hr::cpu {
 
+namespace {
+
+// gate_: the number of the run, whether workers may still join it, and how many are inside.
+constexpr uint64_t kInside = 0xFFFF;
+constexpr uint64_t kOpen = kInside + 1;
+constexpr uint64_t kRun = kOpen << 1;
+
+}  // namespace
+
 ThreadPool::ThreadPool(int num_threads) { start(num_threads - 1); }
 
 ThreadPool::~ThreadPool() { stop(); }
@@ -21,13 +30,14 @@ void ThreadPool::resize(int num_threads) {
 void ThreadPool::start(int num_workers) {
   stopping_ = false;
   // Read here, not in the thread: a run() may start before the thread does.
-  const uint64_t seen = generation_.load(std::memory_order_relaxed);
+  const uint64_t seen = gate_.load() / kRun;
   try {
     for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this, seen] { worker_loop(seen); });
   } catch (const std::system_error& error) {
+    const size_t started = workers_.size();
     stop();
     throw Error(ErrorKind::device, "threads", "threads",
-                "the system refused thread " + std::to_string(workers_.size() + 1) + " of " +
+                "the system refused thread " + std::to_string(started + 2) + " of " +
                     std::to_string(num_workers + 1) + ": " + error.what());
   }
 }
@@ -51,17 +61,18 @@ void ThreadPool::run_tasks(int64_t count, Task task, void* body) {
   if (shared) {
     {
       std::lock_guard lock(mutex_);
-      busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-      generation_.fetch_add(1, std::memory_order_release);
+      gate_.store((gate_.load() / kRun + 1) * kRun + kOpen);
     }
     wake_.notify_all();
   }
   work(caller_scratch_);
   if (shared) {
-    const auto idle = [this] { return busy_.load(std::memory_order_acquire) == 0; };
-    if (!spin_until(idle)) {
+    // Waits for workers that joined, not for those that another process keeps from running.
+    gate_.fetch_and(~kOpen);
+    const auto left = [this] { return (gate_.load() & kInside) == 0; };
+    if (!spin_until(left)) {
       std::unique_lock lock(mutex_);
-      done_.wait(lock, idle);
+      done_.wait(lock, left);
     }
   }
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
@@ -85,18 +96,20 @@ void ThreadPool::work(Scratch& scratch) {
 void ThreadPool::worker_loop(uint64_t seen) {
   Scratch scratch;
   for (;;) {
+    uint64_t gate = 0;
     const auto ready = [&] {
-      return stopping_.load(std::memory_order_relaxed) || generation_.load(std::memory_order_acquire) != seen;
+      gate = gate_.load();
+      return stopping_.load() || ((gate & kOpen) != 0 && gate / kRun != seen);
     };
     if (!spin_until(ready)) {
       std::unique_lock lock(mutex_);
       wake_.wait(lock, ready);
     }
-    const uint64_t generation = generation_.load(std::memory_order_acquire);
-    if (generation == seen) return;  // stopping
-    seen = generation;
+    if (stopping_.load()) return;
+    if (!gate_.compare_exchange_strong(gate, gate + 1)) continue;  // another joined, or it closed: look again
+    seen = gate / kRun;
     work(scratch);
-    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    if ((gate_.fetch_sub(1) & (kOpen | kInside)) == 1) {
       std::lock_guard lock(mutex_);
       done_.notify_one();
     }

@@ -53,8 +53,7 @@ class ThreadPool {
   void* body_ = nullptr;
   int64_t count_ = 0;
   std::atomic<int64_t> next_{0};
-  std::atomic<int> busy_{0};             // workers that have not finished the current generation
-  std::atomic<uint64_t> generation_{0};  // one per run()
+  std::atomic<uint64_t> gate_{0};  // see thread_pool.cpp
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
   std::condition_variable wake_, done_;
