@@ -1,4 +1,5 @@
-// packed_product: C = A · B, the one matrix product of this package.
+// packed_product: C = A · B for matrices of any size: gemm and the expert products. Kernels that keep their
+// operands in cache from block to block use block_product.h.
 //
 // C is cut into blocks, one task each. A task walks k in pieces of kPieceK. For each piece it packs its rows
 // of A and its columns of B (together they fit the second-level cache) and multiplies every panel of A, which
