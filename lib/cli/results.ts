@@ -5,7 +5,7 @@ import { evaluationOptions } from "../train/run.js";
 import { defaultPrompt } from "./prompt.js";
 import { allTopKs, printRouting, printSweep, unitOf } from "./report.js";
 import type { Session } from "./training.js";
-import { program } from "./usage.js";
+import { commandLine } from "./usage.js";
 
 /** Longest test text that gzip is tried on. */
 const mostGzipTokens = 2 ** 24;
@@ -60,13 +60,13 @@ async function printSample({ run: { model, corpus, config }, terminal, signal }:
   for (const line of text.split("\n")) terminal.print(`  ${line}`);
 }
 
-function printNext({ run, folder, terminal }: Session): void {
-  const isBrown = run.corpus.name === "brown";
+function printNext({ run, folder: { path }, terminal }: Session): void {
   const isUnfinished = run.optimizer.updates < run.config.train.steps;
+  const prompt = run.corpus.name === "brown" ? ["--prompt", "The jury said"] : [];
   terminal.pairs([
-    ...(isUnfinished ? [["go on training", `${program} resume ${folder.path}`] as const] : []),
-    ["evaluate", `${program} evaluate ${folder.path}`],
-    ["generate", `${program} generate ${folder.path}${isBrown ? ' --prompt "The jury said"' : ""}`],
-    ["options", `${program} train --help`],
+    ...(isUnfinished ? [["go on training", commandLine("resume", path)] as const] : []),
+    ["evaluate", commandLine("evaluate", path)],
+    ["generate", commandLine("generate", path, ...prompt)],
+    ["options", commandLine("train", "--help")],
   ]);
 }

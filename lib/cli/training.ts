@@ -10,7 +10,7 @@ import { Progress } from "./progress.js";
 import { reportResults } from "./results.js";
 import { settingRows } from "./settings.js";
 import { count, duration, type Terminal } from "./terminal.js";
-import { program } from "./usage.js";
+import { commandLine } from "./usage.js";
 
 /** What is needed while a run trains. */
 export interface Session {
@@ -38,7 +38,7 @@ export async function trainInFolder(
   try {
     await folder.save();
     terminal.logTo(folder.logPath);
-    terminal.log(`${new Date().toISOString()}  ${program} ${process.argv.slice(2).join(" ")}`);
+    terminal.log(`${new Date().toISOString()}  ${commandLine(...process.argv.slice(2))}`);
     metrics = await folder.openMetrics();
     const record = recorder(metrics, terminal);
     await interruptible(terminal, "Stopping after this step, with a checkpoint", (signal) =>
@@ -76,7 +76,7 @@ async function trainAndReport(session: Session): Promise<void> {
   if (end.reason !== "aborted") return reportResults(session, routingBefore, await route());
   const checkpoint = await folder.checkpoints.latest();
   terminal.print(`  stopped after step ${String(end.step)}; checkpoint: ${checkpoint ?? "none yet"}`);
-  if (checkpoint !== null) terminal.print(`  go on with: ${program} resume ${folder.path}`);
+  if (checkpoint !== null) terminal.print(`  go on with: ${commandLine("resume", folder.path)}`);
 }
 
 function printSetup({ run: { config, corpus, model, optimizer }, folder, terminal }: Session): void {

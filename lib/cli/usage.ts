@@ -7,6 +7,14 @@ import type { Terminal } from "./terminal.js";
 /** How the program was called, for messages that name commands. */
 export const program = process.env["npm_lifecycle_event"] === "start" ? "npm start --" : "npx hyperrouter";
 
+/** A command line of this program, quoted for a shell where needed. */
+export function commandLine(...words: readonly string[]): string {
+  const quoted = words.map((word) =>
+    /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`,
+  );
+  return [program, ...quoted].join(" ");
+}
+
 /** A command of the command line. */
 export interface Command {
   /** One word, or two. */
@@ -46,11 +54,12 @@ export function parseUsage<const T extends Options>(
     }
     return parsed;
   } catch (error) {
-    if (error instanceof UsageError || !(error instanceof TypeError)) throw error;
-    const unknown = /'(-[^']+)'/.exec(error.message)?.[1];
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code?.startsWith("ERR_PARSE_ARGS") !== true) throw error;
+    const unknown = /'(-[^']+)'/.exec(message)?.[1];
     const meant = suggest(unknown?.replace(/^-+/, "") ?? "", Object.keys(options));
     throw new UsageError(
-      error.message.split(". ")[0] ?? error.message,
+      message.split(". ")[0] ?? message,
       meant === undefined ? "see --help" : `did you mean "--${meant}"?`,
     );
   }

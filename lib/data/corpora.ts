@@ -26,7 +26,7 @@ import {
   type Part,
 } from "./corpus-files.js";
 import { fitTokenizer, tokenKinds, type TokenKind } from "./fit-tokenizer.js";
-import { encodeText } from "./text-source.js";
+import { encodeText, type TextSource } from "./text-source.js";
 import { TokenFile, writeTokenFile } from "./token-file.js";
 import { MemoryTokens, type TokenSource } from "./token-source.js";
 import type { Tokenizer } from "./tokenizer.js";
@@ -81,6 +81,8 @@ export interface CorpusOptions {
    * `<path>.tokens`, which is made for texts of more than 64 MiB; smaller ones are kept in memory.
    */
   readonly cacheDir?: string;
+  /** Stops reading the texts; half-written files are removed. */
+  readonly signal?: AbortSignal;
 }
 
 /** Token files of a corpus. */
@@ -112,6 +114,7 @@ const MEMORY_BYTES = 2 ** 26;
  *
  * @throws {ConfigError} if the name, the kind of tokens or the path is missing or unknown.
  * @throws {DataFileError} naming the path and what to do, if a text is missing, truncated or not encodable.
+ * @throws the signal's reason when aborted.
  * @example
  * const corpus = await loadCorpus("brown");
  * const batches = new LmBatches(corpus.train, { batchSize: 16, seqLen: 128 });
@@ -119,7 +122,7 @@ const MEMORY_BYTES = 2 ** 26;
 export async function loadCorpus(name: CorpusName, options: CorpusOptions = {}): Promise<Corpus> {
   const kind: CorpusKind = CORPORA[checkChoice("corpus", name, corpusNames)];
   const tokens = checkChoice("tokens", options.tokens ?? kind.tokens, tokenKinds);
-  const texts = await kind.open(options.path);
+  const texts = abortable(await kind.open(options.path), options.signal);
   const folder = preparedFolder(options);
   const paths = PARTS.map((part) => join(folder ?? "", `${part}.${tokens}.tokens`));
   const origin = JSON.stringify([name, tokens, texts.origin]);
@@ -134,6 +137,18 @@ export async function loadCorpus(name: CorpusName, options: CorpusOptions = {}):
   }
   const files = await prepare(texts, tokenizer, folder, paths, origin);
   return { name, tokens, ...asCorpus(files, { paths, isNew: true }) };
+}
+
+/** Texts whose streams end with the signal's reason once it is aborted. */
+function abortable(texts: CorpusTexts, signal: AbortSignal | undefined): CorpusTexts {
+  async function* chunks(text: TextSource): AsyncGenerator<Uint8Array> {
+    for await (const chunk of text.chunks()) {
+      signal?.throwIfAborted();
+      yield chunk;
+    }
+  }
+  const wrap = (part: Part): TextSource => ({ ...texts[part], chunks: () => chunks(texts[part]) });
+  return { ...texts, train: wrap("train"), valid: wrap("valid"), test: wrap("test") };
 }
 
 function preparedFolder({ cacheDir, path }: CorpusOptions): string | undefined {

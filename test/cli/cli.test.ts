@@ -45,10 +45,13 @@ test("npm start trains on the Brown corpus, reports, and names commands that wor
 
   // The commands it names.
   const named = (what: string): string[] =>
-    new RegExp(`^ {2}${what} +npm start -- (.+)$`, "m").exec(stdout)?.[1]?.split(" ") ?? [];
+    new RegExp(`^ {2}${what} +npm start -- (.+)$`, "m")
+      .exec(stdout)?.[1]
+      ?.match(/[^ ']+|'[^']*'/g)
+      ?.map((word) => word.replaceAll("'", "")) ?? [];
   const [evaluated, generated, options] = await Promise.all([
     runCommand([...named("evaluate"), "--json"]),
-    runCommand([...named("generate").slice(0, 2), "--prompt", "The jury said", "--max-tokens", "9"]),
+    runCommand([...named("generate"), "--max-tokens", "9"]),
     runCommand(named("options")),
   ]);
   const results = JSON.parse(evaluated.stdout) as { topK: number; bpc: number }[];

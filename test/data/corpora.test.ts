@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -165,6 +165,17 @@ describe("token files", () => {
     expect(found.prepared).toEqual({ paths, isNew: false });
     expect(await partsOf(found)).toEqual(await partsOf(inMemory));
     await Promise.all([made.close(), found.close()]);
+  });
+
+  test("are not left half-written when making them is aborted", async () => {
+    const dir = await folderOf("aborted", { "a.txt": lines.join("") });
+    const options = { path: join(dir, "a.txt"), cacheDir: join(dir, "cache") };
+    const signal = AbortSignal.abort(new Error("enough"));
+    await expect(loadCorpus("text", { ...options, signal })).rejects.toThrow("enough");
+    expect(await readdir(options.cacheDir)).toEqual([]);
+    await expect(loadCorpus("text", { path: options.path, tokens: "words", signal })).rejects.toThrow(
+      "enough",
+    );
   });
 
   test("carry their tokenizer", async () => {

@@ -4,8 +4,18 @@ import { corpusNames, type Corpus, loadCorpus } from "../../data/corpora.js";
 import { PARTS } from "../../data/corpus-files.js";
 import { tokenKinds } from "../../data/fit-tokenizer.js";
 import { presetNames } from "../../train/presets.js";
+import { interruptible } from "../interrupt.js";
 import { byteSize, count, type Terminal } from "../terminal.js";
-import { choiceOption, type Command, given, parseUsage, program, required, UsageError } from "../usage.js";
+import {
+  choiceOption,
+  type Command,
+  commandLine,
+  given,
+  parseUsage,
+  program,
+  required,
+  UsageError,
+} from "../usage.js";
 
 const help = `Usage: ${program} data prepare <corpus> <path> [options]
 
@@ -34,24 +44,24 @@ async function run(args: string[], terminal: Terminal): Promise<void> {
   if (name === "brown") throw new UsageError("brown needs no preparation", `${program} train brown`);
   const path = required("path", positionals[1], example);
   const tokens = choiceOption("--tokens", values.tokens, tokenKinds);
-  const corpus = await loadCorpus(name, {
-    ...{ path, cacheDir: values["cache-dir"] ?? `${path.replace(/[\\/]+$/, "")}.tokens` },
-    ...given({ tokens }),
-  });
-  try {
-    await printFiles(corpus, terminal);
+  const cacheDir = values["cache-dir"] ?? `${path.replace(/[\\/]+$/, "")}.tokens`;
+  await interruptible(terminal, "Stopping", async (signal) => {
+    const corpus = await loadCorpus(name, { path, cacheDir, signal, ...given({ tokens }) });
+    try {
+      await printFiles(corpus, terminal);
+    } finally {
+      await corpus.close();
+    }
     const preset = presetNames.find((preset) => preset === name);
     const settings = [
       ...(preset === undefined ? [`data.corpus=${name}`] : []),
       `data.path=${path}`,
       ...(preset === undefined || tokens !== undefined ? [`data.tokens=${corpus.tokens}`] : []),
-      ...(values["cache-dir"] === undefined ? [] : [`data.cacheDir=${values["cache-dir"]}`]),
+      ...(values["cache-dir"] === undefined ? [] : [`data.cacheDir=${cacheDir}`]),
     ];
-    const sets = settings.map((setting) => ` --set ${setting}`).join("");
-    terminal.pairs([["train", `${program} train ${preset ?? "brown"}${sets}`]]);
-  } finally {
-    await corpus.close();
-  }
+    const sets = settings.flatMap((setting) => ["--set", setting]);
+    terminal.pairs([["train", commandLine("train", preset ?? "brown", ...sets)]]);
+  });
 }
 
 async function printFiles(corpus: Corpus, terminal: Terminal): Promise<void> {

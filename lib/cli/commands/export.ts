@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { saveModel } from "../../train/model-file.js";
 import { loadSaved, savedModelHelp, savedModelOptions } from "../saved-model.js";
 import { byteSize, type Terminal } from "../terminal.js";
-import { type Command, parseUsage, program, required } from "../usage.js";
+import { type Command, commandLine, parseUsage, program, required } from "../usage.js";
 
 const help = `Usage: ${program} export <run or checkpoint> <file.safetensors> [options]
 
@@ -38,7 +38,7 @@ async function run(args: string[], terminal: Terminal): Promise<void> {
   terminal.pairs([
     ["read", saved.path],
     ["wrote", `${target}, ${byteSize(size)}`],
-    ["use it", `${program} generate ${target}`],
+    ["use it", commandLine("generate", target)],
   ]);
 }
 

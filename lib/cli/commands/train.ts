@@ -3,7 +3,7 @@ import { RunFolder } from "../../train/run-folder.js";
 import { newRunPath, readSettings, settingRows } from "../settings.js";
 import type { Terminal } from "../terminal.js";
 import { trainInFolder } from "../training.js";
-import { type Command, parseUsage, program, UsageError } from "../usage.js";
+import { type Command, commandLine, parseUsage, program, UsageError } from "../usage.js";
 
 const width = Math.max(...presetNames.map((name) => name.length));
 
@@ -48,7 +48,7 @@ async function run(args: string[], terminal: Terminal): Promise<void> {
   }
   const path = values.out ?? (await newRunPath(source));
   if (await RunFolder.exists(path)) {
-    const fix = `go on with it: ${program} resume ${path}; or use another folder`;
+    const fix = `go on with it: ${commandLine("resume", path)}; or use another folder`;
     throw new UsageError(`--out is "${path}", which holds a run already`, fix);
   }
   await trainInFolder(new RunFolder(path, config), terminal, { resume: false });
