@@ -33,21 +33,20 @@ export async function trainInFolder(
   terminal: Terminal,
   { resume }: { resume: boolean },
 ): Promise<void> {
-  const run = await openRun(folder.config, { checkpoints: folder.checkpoints.path, resume });
-  let metrics: MetricsRecorder | undefined;
-  try {
-    await folder.save();
-    terminal.logTo(folder.logPath);
-    terminal.log(`${new Date().toISOString()}  ${commandLine(...process.argv.slice(2))}`);
-    metrics = await folder.openMetrics();
-    const record = recorder(metrics, terminal);
-    await interruptible(terminal, "Stopping after this step, with a checkpoint", (signal) =>
-      trainAndReport({ run, folder, terminal, signal, record }),
-    );
-  } finally {
-    await metrics?.close();
-    await run.close();
-  }
+  await interruptible(terminal, "Stopping after this step, with a checkpoint", async (signal) => {
+    const run = await openRun(folder.config, { checkpoints: folder.checkpoints.path, resume, signal });
+    let metrics: MetricsRecorder | undefined;
+    try {
+      await folder.save();
+      terminal.logTo(folder.logPath);
+      terminal.log(`${new Date().toISOString()}  ${commandLine(...process.argv.slice(2))}`);
+      metrics = await folder.openMetrics();
+      await trainAndReport({ run, folder, terminal, signal, record: recorder(metrics, terminal) });
+    } finally {
+      await metrics?.close();
+      await run.close();
+    }
+  });
 }
 
 function recorder(metrics: MetricsRecorder, terminal: Terminal): Session["record"] {

@@ -78,16 +78,19 @@ export class RunFolder {
       const text = Buffer.from(`${JSON.stringify(this.config, null, 2)}\n`);
       await writeAtomically(path, (handle) => writeFully(handle, text, 0));
     } catch (error) {
-      const reason = `cannot be written: ${fileErrorReason(error) ?? String(error)}`;
-      throw new DataFileError(path, undefined, reason, "use a folder that can be written");
+      throw unwritable(path, error);
     }
   }
 
-  /** Opens the files that the metrics go to. */
+  /** Opens the files that the metrics go to. @throws {DataFileError} when they cannot be written. */
   async openMetrics(): Promise<MetricsRecorder> {
-    const sinks: MetricsSink[] = [await MetricsFile.open(this.metricsPath)];
-    if (this.config.log.tensorboard) sinks.push(await TensorBoardFile.create(this.path));
-    return new MetricsRecorder(sinks, this.config.log.every);
+    try {
+      const sinks: MetricsSink[] = [await MetricsFile.open(this.metricsPath)];
+      if (this.config.log.tensorboard) sinks.push(await TensorBoardFile.create(this.path));
+      return new MetricsRecorder(sinks, this.config.log.every);
+    } catch (error) {
+      throw unwritable(this.metricsPath, error);
+    }
   }
 
   /** Path of a checkpoint. @throws {CheckpointError} when there is none of that kind. */
@@ -113,6 +116,11 @@ export async function readJsonObject(path: string, fix: string): Promise<Record<
     throw new DataFileError(path, undefined, `cannot be read: ${reason}`, fix);
   }
   throw new DataFileError(path, undefined, "holds no JSON object", fix);
+}
+
+function unwritable(path: string, error: unknown): DataFileError {
+  const reason = `cannot be written: ${fileErrorReason(error) ?? String(error)}`;
+  return new DataFileError(path, undefined, reason, "use a folder that can be written");
 }
 
 function configPath(path: string): string {

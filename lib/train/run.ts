@@ -36,6 +36,8 @@ export interface OpenRunOptions {
   checkpoints?: string;
   /** A checkpoint to go on from; true: the latest of the folder, or the start when there is none. Default false. */
   resume?: boolean | string;
+  /** Stops reading the corpus, for which large texts need minutes; then its reason is thrown. */
+  signal?: AbortSignal;
 }
 
 /** Settings that need not be those of the checkpoint that a run resumes: where, how long and how it is watched. */
@@ -50,7 +52,7 @@ const mayDiffer = [
  * @throws {CheckpointError} when the checkpoint to resume is damaged, or from a run with other settings; it names them.
  */
 export async function openRun(config: RunConfig, options: OpenRunOptions = {}): Promise<Run> {
-  const corpus = await openCorpus(config);
+  const corpus = await openCorpus(config, options.signal);
   const model = buildModel(config, corpus.tokenizer.vocabSize);
   model.tokenizer = corpus.tokenizer;
   const optimizer = buildOptimizer(config.train, model);
@@ -94,9 +96,10 @@ export async function openRun(config: RunConfig, options: OpenRunOptions = {}): 
 }
 
 /** The corpus of a run. */
-export async function openCorpus({ data }: Pick<RunConfig, "data">): Promise<Corpus> {
+export async function openCorpus({ data }: Pick<RunConfig, "data">, signal?: AbortSignal): Promise<Corpus> {
   const { corpus, path, tokens, cacheDir } = data;
   return loadCorpus(corpus, {
+    ...(signal && { signal }),
     ...(path !== null && { path }),
     ...(tokens !== null && { tokens }),
     ...(cacheDir !== null && { cacheDir }),

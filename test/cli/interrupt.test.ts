@@ -1,4 +1,4 @@
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, readdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -7,6 +7,7 @@ import { describe, expect, jest, test } from "@jest/globals";
 import { CheckpointFolder } from "../../lib/train/checkpoint-folder.js";
 import { readMetrics } from "../../lib/train/metrics-file.js";
 import { runCommand, startCommand, tinyConfigFile } from "../support/command.js";
+import { tinyText } from "../support/tiny-run.js";
 
 jest.setTimeout(60_000);
 
@@ -58,6 +59,16 @@ describe("Ctrl-C", () => {
     expect(status).toBe(130);
     expect(stdout).not.toContain("stopped after step");
     expect(await new CheckpointFolder(join(cwd, "run", "checkpoints")).steps()).toEqual([]);
+  });
+
+  test("while the corpus is prepared leaves nothing behind", async () => {
+    const cwd = await newFolder();
+    await writeFile(join(cwd, "large.txt"), `${tinyText(100)}\n`.repeat(4_000));
+    const running = startCommand(["data", "prepare", "text", "large.txt", "--tokens", "words"], cwd);
+    while ((await readdir(cwd)).length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    running.child.kill("SIGINT");
+    expect(await running.ended).toMatchObject({ status: 130, stdout: "" });
+    expect(await readdir(join(cwd, "large.txt.tokens"))).toEqual([]);
   });
 
   test("ends a generation after the running token", async () => {

@@ -79,5 +79,7 @@ describe("the folder of a run", () => {
     expect(await readFile(folder.metricsPath, "utf8")).toMatch(/^\{"type":"start","step":0,/);
     const names = await readdir(folder.path);
     expect(names.filter((name) => name.startsWith("events.out.tfevents."))).toHaveLength(1);
+    const nowhere = new RunFolder("/dev/null/x", parseConfig());
+    await expect(nowhere.openMetrics()).rejects.toThrow(/metrics\.jsonl: cannot be written/);
   });
 });
