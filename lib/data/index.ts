@@ -1,5 +1,12 @@
 export { type BatchCursor, type LmBatch, LmBatches, type LmBatchOptions } from "./batches.js";
-export { type Corpus, corpusNames, type CorpusName, type CorpusOptions, loadCorpus } from "./corpora.js";
+export {
+  type Corpus,
+  corpusNames,
+  type CorpusName,
+  type CorpusOptions,
+  loadCorpus,
+  type PreparedFiles,
+} from "./corpora.js";
 export { fitTokenizer, type TokenKind, tokenKinds } from "./fit-tokenizer.js";
 export { fileText, type TextSource } from "./text-source.js";
 export { TokenFile, writeTokenFile } from "./token-file.js";

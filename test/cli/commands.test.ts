@@ -68,6 +68,23 @@ describe("train", () => {
     expect(generated.stdout).toMatch(/^the \S/);
   });
 
+  test("goes on without metrics and log when the disk is full for them", async () => {
+    const run = join(folder, "full");
+    await mkdir(run);
+    for (const name of ["metrics.jsonl", "log.txt"]) await symlink("/dev/full", join(run, name));
+    const args = ["train", "run/config.json", "--out", "full", "--set", "train.steps=3"];
+    const { status, stdout, stderr } = await runCommand(args, folder);
+    expect({ status, lines: stderr.trim().split("\n") }).toEqual({
+      status: 0,
+      lines: [
+        "warning: full/log.txt cannot be written: no space left on the device",
+        "warning: the metrics cannot be written any more: no space left on the device",
+      ],
+    });
+    expect(stdout).toMatch(/\nSample\n/);
+    expect(await readdir(join(run, "checkpoints"))).toEqual(["step-00000003.safetensors"]);
+  });
+
   test("prints settings without training", async () => {
     const { status, stdout } = await runCommand(["train", "enwik8-large", "--settings"], folder);
     expect(status).toBe(0);
