@@ -1,7 +1,7 @@
 import type { TokenKind } from "../data/fit-tokenizer.js";
 import type { TransformerXL } from "../nn/transformer-xl.js";
 import { doublingTopKs, type Evaluation } from "../train/evaluate.js";
-import { bar, type Terminal } from "./terminal.js";
+import type { Terminal } from "./terminal.js";
 
 /** Numbers of experts per token to try; 0 alone for a model without experts. */
 export function allTopKs({ routers }: TransformerXL): number[] {
@@ -29,45 +29,41 @@ export function printSweep(terminal: Terminal, results: readonly Evaluation[], t
   );
 }
 
-/** Router entropy and expert load per layer, before and after training. */
+/** Router entropy and the load of each expert, per layer, before and after training. */
 export function printRouting(terminal: Terminal, before: Evaluation, after: Evaluation): void {
-  const load = (evaluation: Evaluation, layer: number): readonly number[] =>
-    evaluation.expertLoad[layer] ?? [];
+  const row = (layer: string, when: string, evaluation: Evaluation, index: number): string[] => {
+    const load = evaluation.expertLoad[index] ?? [];
+    const [entropy, most, least] = [
+      evaluation.routerEntropy[index] ?? NaN,
+      Math.max(...load),
+      Math.min(...load),
+    ];
+    return [layer, when, entropy.toFixed(3), percent(most), percent(least), columns(load)];
+  };
   terminal.table(
-    [
-      "layer",
-      "entropy at start",
-      "at end",
-      "largest load at start",
-      "at end",
-      "smallest load at start",
-      "at end",
-    ],
-    after.routerEntropy.map((entropy, layer) => [
-      String(layer),
-      (before.routerEntropy[layer] ?? NaN).toFixed(3),
-      entropy.toFixed(3),
-      percent(Math.max(...load(before, layer))),
-      percent(Math.max(...load(after, layer))),
-      percent(Math.min(...load(before, layer))),
-      percent(Math.min(...load(after, layer))),
+    ["layer", "", "entropy", "largest load", "smallest", "load of each expert"],
+    after.routerEntropy.flatMap((_, layer) => [
+      row(String(layer), "start", before, layer),
+      row("", "end", after, layer),
     ]),
   );
-  const experts = load(after, 0).length;
+  const experts = after.expertLoad[0]?.length ?? 0;
   terminal.print(
     terminal.dim(
-      `  entropy in nats, at most ln ${String(experts)} = ${Math.log(experts).toFixed(3)}; ` +
-        `load: share of routed pairs, even = ${percent(1 / experts)}`,
+      `  entropy in nats, at most ln ${String(experts)} = ${Math.log(experts).toFixed(3)}; load: share of routed ` +
+        `(token, expert) pairs at k = ${String(after.topK)}, even = ${percent(1 / experts)}`,
     ),
   );
-  after.expertLoad.forEach((shares, layer) => {
-    terminal.print();
-    terminal.print(`  layer ${String(layer)}: load of each expert at the end`);
-    const most = Math.max(...shares);
-    shares.forEach((share, expert) => {
-      terminal.print(`    ${String(expert).padStart(3)} ${bar(share / most, 32)} ${percent(share)}`);
-    });
-  });
+}
+
+const heights = "▁▂▃▄▅▆▇█";
+
+/** A column for each value, as high as its share of the largest. */
+function columns(values: readonly number[]): string {
+  const most = Math.max(...values);
+  return values
+    .map((value) => heights[Math.ceil((value / most) * heights.length) - 1] ?? heights[0])
+    .join("");
 }
 
 function percent(share: number): string {

@@ -39,8 +39,14 @@ test("npm start trains on the Brown corpus, reports, and names commands that wor
   const sweep = [...stdout.matchAll(/^ {2}(\d+) +(\d\.\d{4}) +\d\.\d{4}$/gm)];
   expect(sweep.map(([, k]) => k)).toEqual(["1", "2", "4", "8"]);
   expect(stdout).toMatch(/gzip -9 on the same text: [23]\.\d{4} bits per character/);
-  expect(stdout).toMatch(/layer +entropy at start +at end/);
-  expect(stdout).toMatch(/layer 1: load of each expert at the end/);
+  const routing = /^ {2}(?:\d| ) +(start|end) +[\d.]+ +[\d.]+ % +[\d.]+ % +([▁-█]+)$/gmu;
+  const routed = [...stdout.matchAll(routing)].map(([, when, load]) => [when, load?.length]);
+  expect(routed).toEqual([
+    ["start", 8],
+    ["end", 8],
+    ["start", 8],
+    ["end", 8],
+  ]);
   expect(stdout).toMatch(/\nSample\n {2}The /);
 
   // The commands it names.

@@ -20,10 +20,12 @@ test.each<[PresetName, number, number]>([
   ["enwik8-smoe", 19_521_804, 19_521_804],
   ["enwik8-dense", 19_489_996, 19_489_996],
 ])("%s has the published number of parameters", (name, all, trainable) => {
+  // Other test files of this process may have left tensors.
+  const before = openDevice().memoryStats().liveBytes;
   const model = buildModel(parseConfig(presets[name].config), 204);
   expect([model.countParameters(), model.countParameters("trainable")]).toEqual([all, trainable]);
   model.dispose();
-  expect(openDevice().memoryStats().liveBytes).toBe(0);
+  expect(openDevice().memoryStats().liveBytes).toBeLessThanOrEqual(before);
 });
 
 test("published schedules are kept", () => {
