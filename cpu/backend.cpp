@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -71,7 +72,19 @@ size_t physical_memory() {
   return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGE_SIZE));
 }
 
-std::string mebibytes(size_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
+// "1.5 GiB"
+std::string size_text(size_t bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1024 && unit < 4) {
+    value /= 1024;
+    ++unit;
+  }
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
+  return text;
+}
 
 template <auto kKernel, typename Params>
 void enqueue(Stream& base, const Params& params) {
@@ -111,8 +124,9 @@ class CpuBackend final : public Backend {
     }
     if (!data) {
       throw Error(ErrorKind::out_of_memory, "allocate", "",
-                  "a tensor needs " + mebibytes(bytes) + ", but " + mebibytes(pool_.stats().live_bytes) +
-                      " are in use of " + mebibytes(pool_.limit_bytes()));
+                  "a tensor needs " + size_text(bytes) + ", but " +
+                      size_text(pool_.limit_bytes() - pool_.stats().live_bytes) + " of " +
+                      size_text(pool_.limit_bytes()) + " are free");
     }
     if (poison_) stream_.push([data, bytes](Context&) { std::memset(data, 0xFF, bytes); });
     return data;

@@ -88,7 +88,7 @@ function load(): Native {
   throw new NativeLoadError(
     tried,
     `no native addon for ${process.platform}-${process.arch} could be loaded (tried ${tried.join("; ")})`,
-    "run `npm run build:native`, or point HYPERROUTER_BINDING at a hyperrouter.node file",
+    "run `npm run build:native` in a clone (linux-x64 and linux-arm64 are supported), or point HYPERROUTER_BINDING at a hyperrouter.node file",
   );
 }
 

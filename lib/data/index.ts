@@ -8,6 +8,7 @@ export {
   type PreparedFiles,
 } from "./corpora.js";
 export { fitTokenizer, type TokenKind, tokenKinds } from "./fit-tokenizer.js";
+export { type LabelledSentence, parseSst2, sst2Format } from "./sst2.js";
 export { fileText, type TextSource } from "./text-source.js";
 export { TokenFile, writeTokenFile } from "./token-file.js";
 export { MemoryTokens, type TokenSource } from "./token-source.js";

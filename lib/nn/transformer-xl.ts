@@ -308,6 +308,10 @@ function checkOptions(options: TransformerXLOptions): void {
   }
   if (moe) {
     rejectUnknownKeys(moe, moeOptionNames);
-    for (const layer of moe.layers ?? []) checkInteger("moe.layers", layer, 0, numLayers - 1);
+    const { layers = [] } = moe;
+    for (const layer of layers) checkInteger("moe.layers", layer, 0, numLayers - 1);
+    if (new Set(layers).size !== layers.length) {
+      throw new ConfigError("moe.layers", layers, "a layer is listed twice", "list each layer once");
+    }
   }
 }

@@ -65,10 +65,11 @@ export abstract class Optimizer {
   }
 
   /**
-   * Measures the gradients and clips them at the next {@link update}.
+   * Measures the gradients, and says how to clip them: pass the result to {@link update}.
    *
    * @param maxNorm Largest global L2 norm; 0: no clipping.
-   * @returns the norm before clipping and the factor to clip with, each `[1]`, on the device.
+   * @returns the norm before clipping and the factor to clip with, each `[1]`, on the device. They belong to the
+   *   current scope, or are the caller's to dispose.
    */
   clip(maxNorm: number): Clip {
     this.arena.checkOwnership();

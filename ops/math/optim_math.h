@@ -6,15 +6,8 @@
 
 #include <cmath>
 
+#include "ops/math/host_device.h"
 #include "ops/optim.h"
-
-#ifndef HR_HD
-#ifdef __CUDACC__
-#define HR_HD __host__ __device__
-#else
-#define HR_HD
-#endif
-#endif
 
 #define HR_UPDATE HR_HD inline __attribute__((always_inline))
 

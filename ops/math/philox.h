@@ -7,13 +7,7 @@
 
 #include <cstdint>
 
-#ifndef HR_HD
-#ifdef __CUDACC__
-#define HR_HD __host__ __device__
-#else
-#define HR_HD
-#endif
-#endif
+#include "ops/math/host_device.h"
 
 namespace hr::math {
 

@@ -32,7 +32,10 @@ describe("loading the addon", () => {
     expect({ code, name }).toEqual({ code: 0, name: "NativeLoadError" });
     expect(reason).toMatch(/^no native addon for \w+-\w+ could be loaded \(tried /);
     expect(reason).toMatch(tried);
-    expect(fix).toBe("run `npm run build:native`, or point HYPERROUTER_BINDING at a hyperrouter.node file");
+    expect(fix).toBe(
+      "run `npm run build:native` in a clone (linux-x64 and linux-arm64 are supported), " +
+        "or point HYPERROUTER_BINDING at a hyperrouter.node file",
+    );
   });
 });
 
