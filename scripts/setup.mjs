@@ -1,6 +1,6 @@
 // Brings a checkout to a runnable state: dependencies, native addon, compiled TypeScript. Does only what is
 // missing or stale, so `npm start` and `npm test` run it every time. Needs nothing but Node itself.
-import { rmSync, statSync } from "node:fs";
+import { chmodSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CommandError, capture, isMain, main, root, run } from "./command.mjs";
 import { buildNative } from "./build-native.mjs";
@@ -54,6 +54,7 @@ function compileTypeScript() {
       `${output.trimEnd()}\n\nTypeScript did not compile. Fix the errors above, then run: npm run build`,
     );
   }
+  chmodSync(join(root, "dist", "cli", "main.js"), 0o755); // npm does this where it installs a package
   writeStamp(stamp, hash);
 }
 

@@ -79,3 +79,9 @@ test("the example trains, reports and samples through the API", async () => {
   expect([...stdout.matchAll(/^layer \d: router entropy [\d.]+ -> [\d.]+ nats, load/gm)].length).toBe(3);
   expect(stdout).toMatch(/\nThe /);
 });
+
+test("npx hyperrouter works in a checkout", async () => {
+  const { status, stdout } = await startProgram("npx", ["--no-install", "hyperrouter", "info"]).ended;
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/^ {2}reference +reference, 1 thread, f64$/m);
+});
