@@ -21,16 +21,8 @@ namespace {
 template <size_t kCount>
 class Args {
  public:
-  Args(napi_env env, napi_callback_info info, const char* function) : env_(env), function_(function) {
-    size_t count = kCount + 1;
-    napi_value values[kCount + 1];
-    ok(napi_get_cb_info(env, info, &count, values, nullptr, nullptr));
-    if (count != kCount) {
-      throw Error(ErrorKind::value, function, "arguments",
-                  "takes " + std::to_string(kCount) + " arguments, got " + std::to_string(count));
-    }
-    for (size_t i = 0; i < kCount; ++i) values_[i] = values[i];
-  }
+  Args(napi_env env, napi_callback_info info, const char* function)
+      : env_(env), function_(function), values_(read_args<kCount>(env, info, function)) {}
   napi_value operator[](size_t i) const { return values_[i]; }
   ArgName name(const char* arg) const { return {function_, arg}; }
   int64_t integer(size_t i, const char* arg) const { return read_integer(env_, values_[i], name(arg)); }
@@ -48,7 +40,7 @@ class Args {
  private:
   napi_env env_;
   const char* function_;
-  napi_value values_[kCount > 0 ? kCount : 1];
+  std::array<napi_value, kCount + 1> values_;
 };
 
 napi_value tensor_handle(napi_env env, Tensor tensor) {

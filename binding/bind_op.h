@@ -161,16 +161,9 @@ template <typename Params>
 napi_value call_op(napi_env env, napi_callback_info info, const char* op,
                    void (*OpTable::*entry)(Stream&, const Params&)) noexcept {
   return guarded(env, [&]() -> napi_value {
-    constexpr size_t kNumFields = count_fields<Params>();
-    size_t count = kNumFields + 1;
-    napi_value args[kNumFields + 1];
-    ok(napi_get_cb_info(env, info, &count, args, nullptr, nullptr));
-    if (count != kNumFields) {
-      throw Error(ErrorKind::value, op, "arguments",
-                  "takes " + std::to_string(kNumFields) + " arguments, got " + std::to_string(count));
-    }
+    const auto args = read_args<count_fields<Params>()>(env, info, op);
     Params params;
-    ArgDecoder decode(env, op, args);
+    ArgDecoder decode(env, op, args.data());
     params.visit(decode);
     params.check();
     check_float_dtype(op, params, decode.device());

@@ -4,6 +4,7 @@
 
 #include <node_api.h>
 
+#include <array>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -17,6 +18,19 @@ struct ArgName {
   const char* op;
   const char* arg;
 };
+
+// The arguments of a call that takes exactly kCount.
+template <size_t kCount>
+std::array<napi_value, kCount + 1> read_args(napi_env env, napi_callback_info info, const char* function) {
+  std::array<napi_value, kCount + 1> values{};  // room for one too many
+  size_t count = values.size();
+  ok(napi_get_cb_info(env, info, &count, values.data(), nullptr, nullptr));
+  if (count != kCount) {
+    throw Error(ErrorKind::value, function, "arguments",
+                "takes " + std::to_string(kCount) + " arguments, got " + std::to_string(count));
+  }
+  return values;
+}
 
 [[noreturn]] inline void wrong_type(ArgName name, const char* expected) {
   throw Error(ErrorKind::value, name.op, name.arg, "\"" + std::string(name.arg) + "\" must be " + expected);

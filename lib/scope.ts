@@ -87,7 +87,7 @@ function settle<T>(fn: () => T, done: (result: T) => void, end: () => void): T {
 }
 
 /** Tensors in a value: itself, or inside arrays and plain objects, which may contain themselves. */
-export function* tensorsIn(value: unknown, seen = new Set<object>()): Generator<Disposable> {
+function* tensorsIn(value: unknown, seen = new Set<object>()): Generator<Disposable> {
   if (typeof value !== "object" || value === null || seen.has(value)) return;
   seen.add(value);
   if (isDisposable(value)) {

@@ -1,7 +1,7 @@
 import { native } from "../native.js";
 import { HyperRouterError, ShapeError } from "../errors.js";
 import { type Disposable, inScope, Scope } from "../scope.js";
-import { empty, type FloatTensor, Tensor } from "../tensor.js";
+import { empty, emptyLike, type FloatTensor, Tensor } from "../tensor.js";
 
 /**
  * What a backward rule may ask for. One rule for all gradients: they are sums over uses. The first
@@ -17,6 +17,8 @@ export interface Gradients {
   target(input: FloatTensor): { buffer: FloatTensor; accumulate: boolean };
   /** Where to add the gradient of `input`: zeros, or what is there already. */
   accumulator(input: FloatTensor): FloatTensor;
+  /** The accumulator of `input` when its gradient is wanted, else scratch memory for an op that always adds. */
+  sink(input: FloatTensor): FloatTensor;
   /** Hands over a gradient that the rule computed, or passes one through. */
   add(input: FloatTensor, gradient: FloatTensor): void;
 }
@@ -84,6 +86,10 @@ class Tape implements Gradients {
     const { buffer, accumulate } = this.target(input);
     if (!accumulate) native().ops.fill(buffer.handle, 0);
     return buffer;
+  }
+
+  sink(input: FloatTensor): FloatTensor {
+    return this.wants(input) ? this.accumulator(input) : emptyLike(input as FloatTensor);
   }
 
   add(input: FloatTensor, gradient: FloatTensor): void {

@@ -43,7 +43,7 @@ export function infer<T extends { memory: Memory | null }>(
 }
 
 /** The model's tokenizer. @throws {ConfigError} when it has none. */
-export function tokenizerOf({ tokenizer }: TransformerXL): Tokenizer {
+function tokenizerOf({ tokenizer }: TransformerXL): Tokenizer {
   if (tokenizer) return tokenizer;
   throw new ConfigError(
     "tokenizer",

@@ -118,8 +118,6 @@ export function mixExperts(
       call,
     );
     if (gradients.wants(expertWeights)) gradients.add(expertWeights, dScale.view(expertWeights.shape));
-    const into = (parameter: FloatTensor): FloatTensor =>
-      gradients.wants(parameter) ? gradients.accumulator(parameter) : emptyLike(parameter);
     if (gradients.wants(w2) || gradients.wants(b2)) {
       ops.groupedGemmWgrad(
         dY.handle,
@@ -127,8 +125,8 @@ export function mixExperts(
         scale.handle,
         permutation,
         offsets,
-        into(w2).handle,
-        into(b2).handle,
+        gradients.sink(w2).handle,
+        gradients.sink(b2).handle,
         topK,
         true,
         false,
@@ -142,8 +140,8 @@ export function mixExperts(
         null,
         permutation,
         offsets,
-        into(w1).handle,
-        into(b1).handle,
+        gradients.sink(w1).handle,
+        gradients.sink(b1).handle,
         topK,
         false,
         true,

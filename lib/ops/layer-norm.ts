@@ -53,8 +53,6 @@ export function layerNorm<S extends Shape>(
       ? gradients.target(x)
       : { buffer: emptyLike(x2), accumulate: false };
     const dBranch = gradients.wants(branch) ? emptyLike(branch) : null;
-    const into = (parameter: FloatTensor): FloatTensor =>
-      gradients.wants(parameter) ? gradients.accumulator(parameter) : emptyLike(parameter);
     ops.layerNormBackward(
       rowsOf(dY).handle,
       (sum ?? x2).handle,
@@ -63,8 +61,8 @@ export function layerNorm<S extends Shape>(
       weight.handle,
       rowsOf(dX).handle,
       dBranch ? rowsOf(dBranch).handle : null,
-      into(weight).handle,
-      into(bias).handle,
+      gradients.sink(weight).handle,
+      gradients.sink(bias).handle,
       accumulate,
       dBranch ? probability : 0,
       seed,

@@ -81,8 +81,6 @@ export function tailCrossEntropy(
   record([hidden, weight, bias, nll], [out], (gradients) => {
     const dOut = gradients.of(out);
     if (!dOut) return;
-    const into = (parameter: FloatTensor): FloatTensor =>
-      gradients.wants(parameter) ? gradients.accumulator(parameter) : emptyLike(parameter);
     const dHidden = emptyLike(hidden);
     ops.tailCrossEntropyBackward(
       dOut.handle,
@@ -92,8 +90,8 @@ export function tailCrossEntropy(
       flatTargets.handle,
       lse.handle,
       dHidden.handle,
-      into(weight).handle,
-      into(bias).handle,
+      gradients.sink(weight).handle,
+      gradients.sink(bias).handle,
       firstId,
     );
     if (gradients.wants(hidden)) gradients.add(hidden, dHidden);

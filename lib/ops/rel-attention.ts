@@ -52,8 +52,6 @@ export function relAttention(
     const dQ = emptyLike(q);
     const dKv = emptyLike(kv);
     const dP = emptyLike(p);
-    const into = (parameter: FloatTensor): FloatTensor =>
-      gradients.wants(parameter) ? gradients.accumulator(parameter) : emptyLike(parameter);
     ops.relAttentionBackward(
       dOut.handle,
       q.handle,
@@ -66,8 +64,8 @@ export function relAttention(
       dQ.handle,
       dKv.handle,
       dP.handle,
-      into(u).handle,
-      into(v).handle,
+      gradients.sink(u).handle,
+      gradients.sink(v).handle,
       blockedLag,
       probability,
       seed,
