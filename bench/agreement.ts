@@ -1,0 +1,27 @@
+import { toFloat64 } from "../lib/checkpoint/safetensors.js";
+import type { HostTensors } from "./workload.js";
+
+/** Largest difference that rounding to float32 explains, relative to the norm of a tensor. */
+const tolerance = 1e-4;
+
+/** @throws {Error} naming each tensor of `expected` that `actual` lacks or has with other values. */
+export function checkAgreement(what: string, actual: HostTensors, expected: HostTensors): void {
+  const problems = [...expected.keys()].flatMap((name) => {
+    const difference = relativeDifference(actual, expected, name);
+    return difference <= tolerance ? [] : [`${name} differs by ${difference.toExponential(1)}`];
+  });
+  if (problems.length > 0) throw new Error(`${what} computes something else: ${problems.join(", ")}`);
+}
+
+/** ‖actual - expected‖ / ‖expected‖; infinite for tensors of different shapes, NaN where a value is. */
+function relativeDifference(actual: HostTensors, expected: HostTensors, name: string): number {
+  const [a, b] = [actual.get(name), expected.get(name)];
+  if (a === undefined || b === undefined || a.shape.join() !== b.shape.join()) return Infinity;
+  const [x, y] = [toFloat64(a), toFloat64(b)];
+  let [squares, norm] = [0, 0];
+  for (let i = 0; i < y.length; i += 1) {
+    squares += (x[i]! - y[i]!) ** 2;
+    norm += y[i]! ** 2;
+  }
+  return Math.sqrt(squares / norm);
+}

@@ -1,0 +1,42 @@
+"""The parameters of a file as leaves of autograd."""
+
+import numpy as np
+import torch
+
+
+class Weights:
+    def __init__(self, tensors):
+        self._tensors = tensors
+        self._leaves = {}  # name -> a leaf, or one for each row of the first axis
+
+    def constant(self, name):
+        return torch.from_numpy(self._tensors[name])
+
+    def leaf(self, name):
+        self._leaves[name] = self.constant(name).clone().requires_grad_()
+        return self._leaves[name]
+
+    def leaves(self, name):
+        """One leaf for each row: the gradient of a slice of a leaf would have the size of all rows."""
+        if name not in self._leaves:
+            self._leaves[name] = [row.clone().requires_grad_() for row in self.constant(name)]
+        return self._leaves[name]
+
+    def parameters(self):
+        for entry in self._leaves.values():
+            yield from entry if isinstance(entry, list) else [entry]
+
+    def zero_gradients(self):
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def gradients(self):
+        """By name, as in the file."""
+
+        def gradient(leaf):
+            return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+        return {
+            name: np.stack([gradient(row) for row in entry]) if isinstance(entry, list) else gradient(entry).numpy()
+            for name, entry in self._leaves.items()
+        }

@@ -1,0 +1,39 @@
+import type { SafetensorsTensor } from "../lib/checkpoint/safetensors.js";
+import type { Module } from "../lib/nn/module.js";
+import type { Tensor } from "../lib/tensor.js";
+
+/** Tensors on the host by name. */
+export type HostTensors = Map<string, SafetensorsTensor>;
+
+/** A computation that we and a peer do from the same numbers. Peers know it by its name. */
+export interface Workload {
+  readonly name: string;
+  /** Sizes that the inputs' shapes do not show. */
+  readonly metadata: Record<string, string>;
+  /** What it computes from: parameters under our names, data. */
+  inputs(): Promise<HostTensors>;
+  /** What it computes, for comparison. */
+  results(topK: number): Promise<HostTensors>;
+  /** Does it once. */
+  run(topK: number): Promise<void>;
+}
+
+export async function toHost(tensor: Tensor): Promise<SafetensorsTensor> {
+  const data = await tensor.data();
+  return { dtype: data instanceof Int32Array ? "I32" : "F32", shape: tensor.shape, data };
+}
+
+export async function parametersOf(module: Module): Promise<HostTensors> {
+  const out: HostTensors = new Map();
+  for (const [name, { value }] of module.namedParameters()) out.set(name, await toHost(value));
+  return out;
+}
+
+/** Of the parameters that train. */
+export async function gradientsOf(module: Module): Promise<HostTensors> {
+  const out: HostTensors = new Map();
+  for (const [name, parameter] of module.namedParameters()) {
+    if (parameter.trainable) out.set(name, await toHost(parameter.gradient()));
+  }
+  return out;
+}
