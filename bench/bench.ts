@@ -5,24 +5,47 @@ import { dirname, join } from "node:path";
 import { Terminal } from "../lib/cli/terminal.js";
 import { parseUsage, UsageError } from "../lib/cli/usage.js";
 import { openDevice } from "../lib/device.js";
+import { measureComparisons } from "./compare.js";
+import { measureGeneration } from "./generation.js";
 import { MachinePeak } from "./machine-peak.js";
 import { measureOps } from "./measure-ops.js";
 import { fullSizes, opCases, quickSizes } from "./op-cases.js";
+import { PeerComparisons } from "./peer-comparisons.js";
 import { profileTraining } from "./profile.js";
 import { describeRun, printProfile, printReport, type Report } from "./report.js";
+import { measureStartup } from "./startup.js";
+import { fullTasks, peerTasks, quickTasks } from "./tasks.js";
 import { measureTraining } from "./training.js";
 
 const help = `Usage: npm run bench -- [pattern] [options]
 
-Measures what has the pattern in its name, by default all: ops (grouped_gemm, gemm, combine, ...) and training.
+Measures what has the pattern in its name, by default all:
+  ops                grouped_gemm, gemm, combine, layer_norm, adam: beside the machine's peak
+  "with PyTorch"     moe_block, training_step: beside PyTorch, where that is installed
+  "with tfjs-wasm"   moe_block forward: beside TensorFlow.js, where that is installed
+  training           the quickstart's speed, and what it does to the event loop
+  generation         time per token
+  startup            from import to the first training step
 
   --json <file>  where to write the results; without it a complete run writes bench/results/<processor>.json
   --profile      shows instead which ops a training step spends its time in
   --quick        tiny sizes, few samples: does it run at all?`;
 
 /** Samples and sizes. */
-const full = { sizes: fullSizes, rounds: 9, sampleSeconds: 0.04, peakMilliseconds: 20, steps: 50 };
-const quick: typeof full = { sizes: quickSizes, rounds: 1, sampleSeconds: 0, peakMilliseconds: 1, steps: 2 };
+const full = {
+  ...{ sizes: fullSizes, rounds: 9, sampleSeconds: 0.04, peakMilliseconds: 20 },
+  ...{
+    tasks: fullTasks,
+    comparisonRounds: 5,
+    steps: 50,
+    generation: { rounds: 3, tokens: 1000 },
+    processes: 7,
+  },
+};
+const quick: typeof full = {
+  ...{ sizes: quickSizes, rounds: 1, sampleSeconds: 0, peakMilliseconds: 1 },
+  ...{ tasks: quickTasks, comparisonRounds: 1, steps: 2, generation: { rounds: 1, tokens: 4 }, processes: 1 },
+};
 
 async function main(args: string[]): Promise<void> {
   const { values, positionals } = parseUsage(
@@ -52,21 +75,39 @@ async function main(args: string[]): Promise<void> {
 
 async function measure(pattern: string, effort: typeof full): Promise<Report> {
   const device = openDevice();
-  const threads = device.threads;
-  const cases = opCases(device, effort.sizes).filter(({ name }) => name.includes(pattern));
-  const withTraining = "training".includes(pattern);
-  if (cases.length === 0 && !withTraining) {
+  const { threads } = device;
+  const run = describeRun(device);
+  const peak = new MachinePeak(device, effort.peakMilliseconds);
+  const matches = (name: string): boolean => name.includes(pattern);
+  const cases = opCases(device, effort.sizes).filter(({ name }) => matches(name));
+  const isWanted = ({ name, rival }: { name: string; rival: string }) => matches(`${name} with ${rival}`);
+  const tasks = peerTasks(device, effort.tasks, threads).filter(isWanted);
+  const [training, generation, startup] = ["training", "generation", "startup"].map(matches);
+  if (cases.length + tasks.length === 0 && !training && !generation && !startup) {
     throw new UsageError(`nothing has "${pattern}" in its name`, "see --help");
   }
-  const run = describeRun(device);
   const ops = await measureOps(cases, {
     device,
-    peak: new MachinePeak(device, effort.peakMilliseconds),
+    peak,
     threads: [...new Set([1, threads])],
     rounds: effort.rounds,
     sampleSeconds: effort.sampleSeconds,
   });
-  return { ...run, ops, training: withTraining ? await measureTraining(effort.steps) : null };
+  const peers = await PeerComparisons.open(device, tasks);
+  const comparisons = await measureComparisons(peers.comparisons, {
+    peak,
+    rounds: effort.comparisonRounds,
+  }).finally(() => peers.end());
+  device.setThreads(threads);
+  return {
+    ...run,
+    ops,
+    comparisons,
+    missingPeers: [...peers.missing].map(({ name, install }) => ({ name, install })),
+    training: training ? await measureTraining(effort.steps) : null,
+    generation: generation ? await measureGeneration(peak, effort.generation) : [],
+    startup: startup ? await measureStartup(effort.processes) : null,
+  };
 }
 
 function resultFile({ machine }: Report): string {
@@ -81,6 +122,9 @@ function write(file: string, report: Report): void {
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, `${JSON.stringify(report, null, 1)}\n`);
 }
+
+// Peers are stopped processes: they end only with an exit that this process takes part in.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   const known = error instanceof UsageError;

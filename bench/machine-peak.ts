@@ -34,6 +34,11 @@ export class MachinePeak {
     return this.#run("memcpy", threads, this.milliseconds, bytes);
   }
 
+  /** Bytes/s of sums over `bytes`. */
+  read(threads: number, bytes: number): Rate {
+    return this.#run("read", threads, this.milliseconds, bytes);
+  }
+
   #run(...args: (string | number)[]): Rate {
     const { stdout, stderr, error } = spawnSync(this.#program, args.map(String), { encoding: "utf8" });
     if (error !== undefined || stderr !== "") {

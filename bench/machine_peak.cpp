@@ -1,10 +1,10 @@
 // machine_peak: what this machine can do at most. The benchmark runs it between its own measurements.
 //
 //   machine_peak fma <threads> <milliseconds>            FLOP/s of independent multiply-adds in registers
-//   machine_peak memcpy <threads> <milliseconds> <bytes> bytes/s of a copy, read and written ones; one copy
-//   moves
-//                                                        <bytes>, so that caches help it as much as they help
-//                                                        an op that moves as many
+//   machine_peak memcpy <threads> <milliseconds> <bytes> bytes/s of a copy, read and written ones
+//   machine_peak read <threads> <milliseconds> <bytes>   bytes/s of a sum
+//
+// A copy or a sum goes over <bytes>, so that caches help it as much as they help an op that moves as many.
 //
 // Prints that rate, then the same per second of CPU time of one thread, which other programs hardly touch.
 //
@@ -98,20 +98,40 @@ Rate measure_copy(int threads, double seconds, size_t bytes) {
   });
 }
 
+Rate measure_read(int threads, double seconds, size_t bytes) {
+  constexpr size_t kStep = kChains * Vec::kLanes;
+  const size_t steps = std::max<size_t>(bytes / sizeof(float) / threads / kStep, 1);
+  return measure(threads, seconds, [steps] {
+    return [values = std::vector<float>(steps * kStep, 1.0f)]() {
+      Vec sums[kChains];
+      for (Vec& sum : sums) sum = Vec::broadcast(0.0f);
+      const Vec one = Vec::broadcast(1.0f);
+      for (const float* p = values.data(); p < values.data() + values.size(); p += kStep) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kChains; ++i) sums[i] = mul_add(Vec::load(p + i * Vec::kLanes), one, sums[i]);
+      }
+      consume(sums);
+      return static_cast<double>(sizeof(float) * values.size());
+    };
+  });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";
-  const bool copies = what == "memcpy";
-  if ((what != "fma" && !copies) || argc != (copies ? 5 : 4)) {
+  const bool moves = what == "memcpy" || what == "read";
+  if ((what != "fma" && !moves) || argc != (moves ? 5 : 4)) {
     std::fprintf(stderr,
                  "usage: machine_peak fma <threads> <milliseconds>\n"
-                 "       machine_peak memcpy <threads> <milliseconds> <bytes>\n");
+                 "       machine_peak memcpy|read <threads> <milliseconds> <bytes>\n");
     return 2;
   }
   const int threads = std::max(1, std::atoi(argv[2]));
   const double seconds = std::atof(argv[3]) / 1000;
-  const Rate rate = copies ? measure_copy(threads, seconds, std::strtoull(argv[4], nullptr, 10))
-                           : measure(threads, seconds, [] { return multiply_add; });
+  const size_t bytes = moves ? std::strtoull(argv[4], nullptr, 10) : 0;
+  const Rate rate = what == "read"     ? measure_read(threads, seconds, bytes)
+                    : what == "memcpy" ? measure_copy(threads, seconds, bytes)
+                                       : measure(threads, seconds, [] { return multiply_add; });
   std::printf("%.6g %.6g\n", rate.per_second, rate.per_cpu_second);
 }

@@ -41,20 +41,28 @@ class MoEBlock extends Module {
   }
 }
 
-/** A mixture of experts forward and backward. */
-export class MoEBlockTraining implements Workload {
-  readonly name = "moe_block";
-  readonly metadata = {};
+/** A mixture of experts forward, or forward and backward. */
+export class MoEBlockRun implements Workload {
+  readonly name: string;
+  readonly metadata = new Map<string, string>();
   readonly #block: MoEBlock;
   readonly #dY: Parameter;
 
   constructor(
     private readonly device: Device,
-    sizes: MoEBlockSizes,
+    private readonly sizes: MoEBlockSizes,
+    private readonly direction: "forward" | "forward+backward",
   ) {
     const init = new Initializer({ device });
+    this.name = `moe_block ${direction}`;
     this.#block = new MoEBlock(sizes, init);
     this.#dY = init.normal([sizes.numTokens, sizes.dModel], { std: 1 });
+  }
+
+  /** Of the expert products. */
+  flops(topK: number): number {
+    const { numTokens, dModel, dInner } = this.sizes;
+    return (this.direction === "forward" ? 1 : 3) * 4 * numTokens * topK * dModel * dInner;
   }
 
   async inputs(): Promise<HostTensors> {
@@ -63,17 +71,20 @@ export class MoEBlockTraining implements Workload {
 
   async results(topK: number): Promise<HostTensors> {
     return scope(async () => {
-      const y = this.#forwardBackward(topK);
-      return (await gradientsOf(this.#block)).set("y", await toHost(y));
+      const y = this.#compute(topK);
+      const results =
+        this.direction === "forward" ? new Map<string, never>() : await gradientsOf(this.#block);
+      return results.set("y", await toHost(y));
     });
   }
 
   async run(topK: number): Promise<void> {
-    scope(() => void this.#forwardBackward(topK));
+    scope(() => void this.#compute(topK));
     await this.device.settled();
   }
 
-  #forwardBackward(topK: number): FloatTensor {
+  #compute(topK: number): FloatTensor {
+    if (this.direction === "forward") return this.#block.forward(topK);
     this.#block.zeroGradients();
     return backward(() => {
       const y = this.#block.forward(topK);

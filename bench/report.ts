@@ -3,10 +3,14 @@ import { availableParallelism, cpus } from "node:os";
 
 import { count, type Terminal } from "../lib/cli/terminal.js";
 import type { Device } from "../lib/device.js";
+import type { ComparisonResult } from "./compare.js";
+import type { GenerationResult } from "./generation.js";
 import type { OpResult } from "./measure-ops.js";
 import type { OpShare } from "./profile.js";
+import type { StartupResult } from "./startup.js";
 import { median, spread } from "./statistics.js";
-import { eventLoopDelayLimitMs, type TrainingResult } from "./training.js";
+import { isMet, type Target, targetsOf } from "./targets.js";
+import type { TrainingResult } from "./training.js";
 
 /** Everything one run of the benchmark found out. */
 export interface Report {
@@ -15,7 +19,12 @@ export interface Report {
   commit: string | null;
   date: string;
   ops: OpResult[];
+  comparisons: ComparisonResult[];
+  /** Commands that install the peers without which comparisons were left out. */
+  missingPeers: { name: string; install: string }[];
   training: TrainingResult | null;
+  generation: GenerationResult[];
+  startup: StartupResult | null;
 }
 
 export function describeRun(device: Device): Pick<Report, "machine" | "commit" | "date"> {
@@ -40,27 +49,87 @@ function currentCommit(): string | null {
   }
 }
 
-export function printReport({ machine, ops, training }: Report, terminal: Terminal): void {
+export function printReport(report: Report, terminal: Terminal): void {
+  const { machine, ops, comparisons, missingPeers, training, generation, startup } = report;
   terminal.heading(`${machine.cpu}, ${machine.cores} cores, ${machine.device}, Node ${machine.node}`);
   if (ops.length > 0) {
     terminal.table(["op", "threads", "ms", "+-", "rate", "share of peak", "in CPU time"], ops.map(opRow));
     terminal.pairs(fmaPeaks(ops));
   }
+  if (comparisons.length > 0) printComparisons(comparisons, terminal);
+  for (const { name, install } of missingPeers) terminal.print(`  not compared with ${name}: ${install}`);
   if (training) {
     terminal.heading("Training the quickstart");
-    const { tokensPerSecond, javascriptShare, eventLoopDelayMs, samples } = training;
-    terminal.pairs([
-      [
-        "tokens/s",
-        `${count(tokensPerSecond)} (${milliseconds(median(samples))} ms a step, +- ${percent(spread(samples))})`,
-      ],
-      ["TypeScript + binding", describeShare(javascriptShare)],
-      [
-        "event-loop delay p99",
-        `${eventLoopDelayMs.p99.toFixed(1)} ms (limit ${eventLoopDelayLimitMs} ms), longest ${eventLoopDelayMs.max.toFixed(1)} ms`,
-      ],
-    ]);
+    terminal.pairs(trainingPairs(training));
   }
+  if (generation.length > 0) {
+    terminal.heading("Generating with the quickstart's model");
+    terminal.pairs(generation.map(generationPair));
+  }
+  if (startup) {
+    terminal.heading("A program that trains");
+    const { importToFirstStepMs, samples } = startup;
+    const range = `${percent(spread(samples))} of ${samples.length} processes`;
+    terminal.pairs([["import to first step", `${importToFirstStepMs.toFixed(0)} ms (+- ${range})`]]);
+  }
+  const targets = targetsOf(report);
+  if (targets.length === 0) return;
+  terminal.heading("Other targets");
+  terminal.table(["", "measured", "target", "met"], targets.map(targetRow));
+}
+
+function printComparisons(comparisons: readonly ComparisonResult[], terminal: Terminal): void {
+  const setUps = [...new Set(comparisons.map(setUpOf))];
+  terminal.heading("Beside others");
+  terminal.table(
+    ["case", "with", "threads", "ours ms", "+-", "theirs ms", "+-", "ratio", "target", "met", "of FMA peak"],
+    comparisons.map((comparison) => {
+      const { name, rival, threads, seconds, samples, ratio, target, shareOfPeak } = comparison;
+      return [
+        ...[name, `${rival} ${letter(setUps.indexOf(setUpOf(comparison)))}`, String(threads)],
+        ...[tenths(seconds.ours), percent(spread(samples.ours))],
+        ...[tenths(seconds.theirs), percent(spread(samples.theirs)), ratio.toFixed(3)],
+        ...(target === null ? ["", ""] : [target.toFixed(3), yesNo(ratio <= target)]),
+        shareOfPeak === null ? "" : percent(shareOfPeak),
+      ];
+    }),
+  );
+  terminal.pairs(setUps.map((setUp, i) => [letter(i), setUp]));
+}
+
+function setUpOf({ rival, settings }: ComparisonResult): string {
+  return `${rival} ${settings}`;
+}
+
+function letter(i: number): string {
+  return String.fromCharCode("A".charCodeAt(0) + i);
+}
+
+function trainingPairs(training: TrainingResult): [name: string, value: string][] {
+  const { tokensPerSecond, javascriptShare, eventLoopDelayMs, samples } = training;
+  const step = `${milliseconds(median(samples))} ms a step, +- ${percent(spread(samples))}`;
+  const { p99, max } = eventLoopDelayMs;
+  return [
+    ["tokens/s", `${count(tokensPerSecond)} (${step})`],
+    ["TypeScript + binding", describeShare(javascriptShare)],
+    ["event-loop delay", `p99 ${p99.toFixed(1)} ms, longest ${max.toFixed(1)} ms`],
+  ];
+}
+
+function generationPair(result: GenerationResult): [name: string, value: string] {
+  const { experts, threads, secondsPerToken, bytesPerToken, floorSecondsPerToken, ratio, samples } = result;
+  const floor = `${(bytesPerToken / 1e6).toFixed(2)} MB of weights take ${milliseconds(floorSecondsPerToken)} ms`;
+  const time = `${milliseconds(secondsPerToken)} ms a token (+- ${percent(spread(samples.secondsPerToken))})`;
+  return [`k=${experts}, threads ${threads}`, `${time}; to read ${floor}: ${ratio.toFixed(1)} times that`];
+}
+
+function targetRow(target: Target): string[] {
+  const { name, value, limit, good, unit } = target;
+  return [name, `${value.toFixed(1)} ${unit}`, `${good} ${limit.toFixed(0)} ${unit}`, yesNo(isMet(target))];
+}
+
+function yesNo(value: boolean): string {
+  return value ? "yes" : "no";
 }
 
 function describeShare({ cpu, busy }: TrainingResult["javascriptShare"]): string {
@@ -115,6 +184,10 @@ export function printProfile(shares: readonly OpShare[], terminal: Terminal): vo
 
 function percent(fraction: number): string {
   return `${(100 * fraction).toFixed(1)} %`;
+}
+
+function tenths(seconds: number): string {
+  return (1000 * seconds).toFixed(1);
 }
 
 function milliseconds(seconds: number): string {

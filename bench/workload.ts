@@ -1,6 +1,8 @@
 import type { SafetensorsTensor } from "../lib/checkpoint/safetensors.js";
+import type { Device } from "../lib/device.js";
 import type { Module } from "../lib/nn/module.js";
 import type { Tensor } from "../lib/tensor.js";
+import type { Runner } from "./compare.js";
 
 /** Tensors on the host by name. */
 export type HostTensors = Map<string, SafetensorsTensor>;
@@ -9,7 +11,9 @@ export type HostTensors = Map<string, SafetensorsTensor>;
 export interface Workload {
   readonly name: string;
   /** Sizes that the inputs' shapes do not show. */
-  readonly metadata: Record<string, string>;
+  readonly metadata: ReadonlyMap<string, string>;
+  /** Arithmetic of the products that dominate it; null where nobody has counted. */
+  flops(topK: number): number | null;
   /** What it computes from: parameters under our names, data. */
   inputs(): Promise<HostTensors>;
   /** What it computes, for comparison. */
@@ -36,4 +40,14 @@ export async function gradientsOf(module: Module): Promise<HostTensors> {
     if (parameter.trainable) out.set(name, await toHost(parameter.gradient()));
   }
   return out;
+}
+
+/** Runs it on a device whose number of threads may be another in between. */
+export function timed(workload: Workload, topK: number, device: Device, threads: number): Runner {
+  return async () => {
+    if (device.threads !== threads) device.setThreads(threads);
+    const start = performance.now();
+    await workload.run(topK);
+    return (performance.now() - start) / 1000;
+  };
 }

@@ -1,53 +1,54 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
 
 /** How to start a peer. */
 export interface PeerProgram {
   command: string;
   args: readonly string[];
-  env: Record<string, string>;
+  /** Added to the environment. */
+  env: Readonly<Record<string, string>>;
 }
 
-type Reply = Record<string, unknown>;
+type Message = Record<string, unknown> & { error?: unknown };
 
 /**
- * A long-lived child process that answers a line of JSON with a line of JSON. It is stopped between calls, so that
- * none of its threads spins while something else is measured.
+ * A long-lived child process that answers a line of JSON with a line of JSON. It is stopped between calls: none of
+ * its threads spins while something else is measured.
  */
 export class Peer {
-  /** What it said about itself. */
-  readonly description: Reply;
-
   private constructor(
-    private readonly child: ChildProcess,
-    private readonly replies: AsyncIterator<string>,
-    description: Reply,
-  ) {
-    this.description = description;
-  }
+    readonly program: PeerProgram,
+    /** What it says about itself. */
+    readonly description: Message,
+    private readonly child: ChildProcessByStdio<Writable, Readable, null>,
+    private readonly replies: AsyncIterator<string, undefined>,
+  ) {}
 
-  /** @throws {Error} with what it printed, if it ends instead of describing itself. */
-  static async start({ command, args, env }: PeerProgram): Promise<Peer> {
+  /** @throws {Error} if it ends instead of describing itself; what it printed is on standard error. */
+  static async start(program: PeerProgram): Promise<Peer> {
+    const { command, args, env } = program;
     const child = spawn(command, args, {
       env: { ...process.env, ...env },
       stdio: ["pipe", "pipe", "inherit"],
     });
-    await once(child, "spawn");
+    process.once("exit", () => child.kill("SIGKILL"));
     const replies = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-    const description = await nextReply(replies);
+    const description = await nextMessage(replies);
     child.kill("SIGSTOP");
-    return new Peer(child, replies, description);
+    return new Peer(program, description, child, replies);
   }
 
   /** @throws {Error} with the reason, if the call fails there. */
-  async call(name: string, args: Record<string, unknown>): Promise<Reply> {
+  async call(name: string, args: Message): Promise<Message> {
     this.child.kill("SIGCONT");
-    this.child.stdin?.write(`${JSON.stringify({ call: name, ...args })}\n`);
-    const reply = await nextReply(this.replies);
+    this.child.stdin.write(`${JSON.stringify({ call: name, ...args })}\n`);
+    const reply = await nextMessage(this.replies);
     this.child.kill("SIGSTOP");
-    if (reply["error"] !== undefined) throw new Error(`${name} failed in a peer: ${String(reply["error"])}`);
-    return reply;
+    const { error } = reply;
+    if (error === undefined) return reply;
+    throw new Error(`${name} failed in ${this.program.args.join(" ")}: ${JSON.stringify(error)}`);
   }
 
   async end(): Promise<void> {
@@ -57,8 +58,8 @@ export class Peer {
   }
 }
 
-async function nextReply(replies: AsyncIterator<string>): Promise<Reply> {
-  const line = await replies.next();
-  if (line.done === true) throw new Error("a peer ended before it replied; its message is above");
-  return JSON.parse(line.value) as Reply;
+async function nextMessage(replies: AsyncIterator<string, undefined>): Promise<Message> {
+  const { value } = await replies.next();
+  if (value === undefined) throw new Error("a peer ended before it replied; its message is above");
+  return JSON.parse(value) as Message;
 }

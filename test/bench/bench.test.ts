@@ -66,7 +66,36 @@ describe("bench --quick", () => {
       expect(share).toBeGreaterThanOrEqual(0);
       expect(share).toBeLessThanOrEqual(1);
     }
-    expect(output).toMatch(/event-loop delay p99 +[\d.]+ ms \(limit 30 ms\)/);
+    expect(output).toMatch(/event-loop delay p99 +[\d.]+ ms +at most 30 ms/);
+  });
+
+  test.each([
+    ["PyTorch", ["moe_block forward+backward k=8", "training_step k=2"]],
+    ["tfjs-wasm", ["moe_block forward k=2"]],
+  ])("compares with %s, or says how to install it", (rival, names) => {
+    const missing = report.missingPeers.find(({ name }) => name === rival);
+    if (missing) {
+      console.log(`not compared with ${rival}, which is not installed: ${missing.install}`);
+      expect(output).toContain(`not compared with ${rival}: ${missing.install}`);
+      return;
+    }
+    for (const name of names) {
+      const results = report.comparisons.filter((result) => result.name === name && result.rival === rival);
+      expect(results.map(({ threads }) => threads)).toContain(1);
+      for (const { seconds, ratio } of results) expect(ratio).toBeCloseTo(seconds.ours / seconds.theirs);
+      expect(output).toContain(name);
+    }
+  });
+
+  test("has what generation and a first step cost", () => {
+    for (const { secondsPerToken, bytesPerToken, floorSecondsPerToken } of report.generation) {
+      expect(floorSecondsPerToken).toBeGreaterThan(0);
+      expect(secondsPerToken).toBeGreaterThan(floorSecondsPerToken);
+      expect(bytesPerToken).toBeGreaterThan(1e6);
+    }
+    expect(report.generation.map(({ experts }) => experts)).toEqual([2, 8]);
+    expect(report.startup?.importToFirstStepMs).toBeGreaterThan(1);
+    expect(output).toMatch(/import to first step +[\d.]+ ms +at most 300 ms/);
   });
 
   test("names the machine and the moment", () => {

@@ -1,8 +1,8 @@
 """The PyTorch side of the benchmark: a JSON request a line on standard input, a JSON reply a line on standard output.
 
-{"call": "load", "case": "moe_block", "file": "inputs.safetensors"}
-{"call": "results", "case": "moe_block", "topK": 2, "file": "outputs.safetensors"}   what it computes
-{"call": "run", "case": "moe_block", "topK": 2}                                      {"seconds": 0.05}
+{"call": "load", "case": "training_step", "file": "inputs.safetensors"}
+{"call": "results", "case": "training_step", "topK": 2, "file": "outputs.safetensors"}   what it computes
+{"call": "run", "case": "training_step", "topK": 2}                                      {"seconds": 0.05}
 
 The first line out describes what runs here. Threads come from OMP_NUM_THREADS and OPENBLAS_NUM_THREADS.
 """
@@ -16,8 +16,9 @@ import torch
 
 from moe import MoEBlockCase
 from tensor_file import read_tensors, write_tensors
+from transformer_xl import TrainingStepCase
 
-CASES = {"moe_block": MoEBlockCase}
+CASES = {"moe_block forward+backward": MoEBlockCase, "training_step": TrainingStepCase}
 
 
 def blas_libraries():
