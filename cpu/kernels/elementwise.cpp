@@ -2,14 +2,15 @@
 #include <type_traits>
 
 #include "cpu/kernel.h"
-#include "ops/math/half.h"
+#include "ops/math/convert.h"
 
 #include "cpu/kernels/parallel.h"
 
 namespace hr::HR_ISA_NAMESPACE {
 
-using math::Bf16;
-using math::F16;
+using math::narrow;
+using math::visit_dtype;
+using math::widen;
 
 namespace {
 
@@ -52,55 +53,6 @@ void binary_with(Context& ctx, const BinaryParams& p) {
   const int64_t period = p.b.size();
   for_elements(ctx, p.a.size(),
                [&](int64_t begin, int64_t end) { binary_range<Op>(a, b, out, period, begin, end); });
-}
-
-// Calls fn with a null pointer of the type that dtype names.
-template <typename Fn>
-void visit_dtype(DType dtype, Fn&& fn) {
-  switch (dtype) {
-    case DType::f32:
-      return fn(static_cast<float*>(nullptr));
-    case DType::f64:
-      return fn(static_cast<double*>(nullptr));
-    case DType::bf16:
-      return fn(static_cast<Bf16*>(nullptr));
-    case DType::f16:
-      return fn(static_cast<F16*>(nullptr));
-    case DType::i32:
-      return fn(static_cast<int32_t*>(nullptr));
-  }
-}
-
-// Exact.
-HR_INLINE float widen(float x) { return x; }
-HR_INLINE double widen(double x) { return x; }
-HR_INLINE float widen(Bf16 x) { return math::to_float(x); }
-HR_INLINE float widen(F16 x) { return math::to_float(x); }
-HR_INLINE double widen(int32_t x) { return x; }
-
-// Rounds once.
-template <typename Wide>
-HR_INLINE void narrow(Wide x, float& y) {
-  y = static_cast<float>(x);
-}
-template <typename Wide>
-HR_INLINE void narrow(Wide x, double& y) {
-  y = x;
-}
-template <typename Wide>
-HR_INLINE void narrow(Wide x, Bf16& y) {
-  y = math::to_bf16(x);
-}
-template <typename Wide>
-HR_INLINE void narrow(Wide x, F16& y) {
-  y = math::to_f16(x);
-}
-template <typename Wide>
-HR_INLINE void narrow(Wide x, int32_t& y) {  // NaN becomes 0
-  const Wide limit = 2147483648.0f;
-  const int32_t low_or_nan = x < 0 ? INT32_MIN : 0;
-  const int32_t inside = static_cast<int32_t>(x > -limit && x < limit ? x : Wide(0));
-  y = x >= limit ? INT32_MAX : (x > -limit ? inside : low_or_nan);
 }
 
 }  // namespace

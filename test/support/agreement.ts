@@ -1,0 +1,58 @@
+import type { Device } from "../../lib/device.js";
+import { bitDifferences, changedInputs, differences, type OpCall } from "./op-harness.js";
+import type { Expected } from "./nd-array.js";
+
+/** What a device got wrong in one call; every list is empty when it got nothing wrong. */
+export interface Disagreement {
+  device: string;
+  differences: string[];
+  changedInputs: string[];
+  changedByRunningAgain: string[];
+  changedByThreadsOrAlignment: string[];
+  writtenAround: string[];
+}
+
+/**
+ * Runs a call on a device, on the same device again, and on an equivalent one with every tensor between guards that
+ * align it to nothing.
+ *
+ * @param equivalent Must give the same bits.
+ */
+export function disagreement(
+  call: OpCall,
+  device: Device,
+  equivalent: Device,
+  expected: Record<string, Expected>,
+): Disagreement {
+  const run = call.run(device);
+  const again = call.run(device);
+  const guarded = call.place(equivalent, { guarded: true });
+  guarded.call();
+  const found = {
+    device: device.name,
+    differences: differences(call, run, expected),
+    changedInputs: changedInputs(call, run),
+    changedByRunningAgain: bitDifferences(call, run, again),
+    changedByThreadsOrAlignment: bitDifferences(call, run, guarded.read()),
+    writtenAround: guarded.damagedGuards(),
+  };
+  guarded.release();
+  return found;
+}
+
+/** The disagreement of a device that got nothing wrong. */
+export function agreement(device: Device): Disagreement {
+  return {
+    device: device.name,
+    differences: [],
+    changedInputs: [],
+    changedByRunningAgain: [],
+    changedByThreadsOrAlignment: [],
+    writtenAround: [],
+  };
+}
+
+/** Every output of the call on the reference device. */
+export function referenceOutputs(call: OpCall, reference: Device): Record<string, Expected> {
+  return Object.fromEntries([...call.run(reference)].map(([name, result]) => [name, result.numbers()]));
+}
