@@ -7,6 +7,7 @@
 
 #include "binding/bind_op.h"
 #include "binding/describe_ops.h"
+#include "binding/devices.h"
 #include "binding/environment.h"
 #include "binding/errors.h"
 #include "binding/promise.h"
@@ -58,25 +59,25 @@ std::pair<napi_value, void*> new_buffer(napi_env env, size_t bytes) {
   return {buffer, data};
 }
 
-// openDevice(kind: "cpu", isa: string, threads: number, memoryLimitBytes: number, poison: boolean): number
+// openDevice(kind: string, variant: string, threads: number, memoryLimitBytes: number, poison: boolean,
+//            precision: string): number
 napi_value open_device(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
-    const Args<5> args(env, info, "openDevice");
-    const std::string kind = read_string(env, args[0], args.name("kind"));
-    if (kind != "cpu") {
-      throw Error(ErrorKind::device, "openDevice", "kind",
-                  "no device \"" + kind + "\" in this build. Available: cpu");
-    }
-    cpu::Config config;
-    config.isa = read_string(env, args[1], args.name("isa"));
-    config.num_threads = static_cast<int>(std::min<int64_t>(args.count(2, "threads"), 1 << 16));
-    config.memory_limit = static_cast<size_t>(args.count(3, "memoryLimitBytes"));
-    config.poison_memory = read_boolean(env, args[4], args.name("poison"));
-    const std::string key = kind + ":" + config.isa + ":" + std::to_string(config.num_threads) + ":" +
-                            std::to_string(config.memory_limit) + ":" + std::to_string(config.poison_memory);
+    const Args<6> args(env, info, "openDevice");
+    DeviceRequest request;
+    request.kind = read_string(env, args[0], args.name("kind"));
+    request.variant = read_string(env, args[1], args.name("variant"));
+    request.num_threads = static_cast<int>(std::min<int64_t>(args.count(2, "threads"), 1 << 16));
+    request.memory_limit = static_cast<size_t>(args.count(3, "memoryLimitBytes"));
+    request.poison_memory = read_boolean(env, args[4], args.name("poison"));
+    request.precision = read_enum<Precision>(env, args[5], args.name("precision"));
+    const std::string key = request.kind + ":" + request.variant + ":" + std::to_string(request.num_threads) +
+                            ":" + std::to_string(request.memory_limit) + ":" +
+                            std::to_string(request.poison_memory) + ":" +
+                            std::to_string(static_cast<int>(request.precision));
     Environment& environment = Environment::of(env);
     int64_t number = environment.find_device(key);
-    if (number < 0) number = environment.add_device(key, cpu::open_backend(config));
+    if (number < 0) number = environment.add_device(key, open_backend(request));
     return Napi::Number::New(env, static_cast<double>(number));
   });
 }
@@ -88,6 +89,11 @@ napi_value cpu_isas(napi_env env, napi_callback_info) {
     for (const std::string& isa : cpu::available_isas()) names.Set(names.Length(), isa);
     return names;
   });
+}
+
+// cudaDevices(): number of GPUs that can be opened
+napi_value cuda_devices(napi_env env, napi_callback_info) {
+  return guarded(env, [&]() -> napi_value { return Napi::Number::New(env, num_cuda_devices()); });
 }
 
 // deviceInfo(device): { name, description, computeDType, threads }
@@ -333,6 +339,7 @@ napi_value init(napi_env env, napi_value module_exports) {
     Napi::Object exports(env, module_exports);
     export_function(env, exports, "openDevice", open_device);
     export_function(env, exports, "cpuIsas", cpu_isas);
+    export_function(env, exports, "cudaDevices", cuda_devices);
     export_function(env, exports, "deviceInfo", device_info);
     export_function(env, exports, "setThreads", set_threads);
     export_function(env, exports, "memoryStats", memory_stats);

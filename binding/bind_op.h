@@ -14,7 +14,6 @@
 #include "binding/environment.h"
 #include "binding/errors.h"
 #include "binding/read_value.h"
-#include "ops/enum.h"
 #include "ops/op_table.h"
 
 namespace hr::binding {
@@ -50,7 +49,7 @@ class ArgDecoder {
     } else if constexpr (std::is_same_v<T, bool>) {
       field = read_boolean(env_, value, name);
     } else if constexpr (std::is_enum_v<T>) {
-      field = read_enum<T>(value, name);
+      field = read_enum<T>(env_, value, name);
     } else if constexpr (std::is_same_v<T, double>) {
       field = read_number(env_, value, name);
     } else {
@@ -80,18 +79,6 @@ class ArgDecoder {
                       device_->description() + ")");
     }
     device_ = &device;
-  }
-
-  template <typename E>
-  E read_enum(napi_value value, ArgName name) {
-    const std::string text = read_string(env_, value, name);
-    std::string expected;
-    for (int i = 0; i < EnumNames<E>::count; ++i) {
-      if (text == EnumNames<E>::names[i]) return static_cast<E>(i);
-      expected += std::string(i ? ", " : "") + EnumNames<E>::names[i];
-    }
-    throw Error(ErrorKind::value, name.op, name.arg,
-                "\"" + std::string(name.arg) + "\" is \"" + text + "\", expected one of " + expected);
   }
 
   template <typename T>

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "binding/errors.h"
+#include "ops/enum.h"
 #include "ops/tensor.h"
 
 namespace hr::binding {
@@ -71,6 +72,19 @@ inline std::string read_string(napi_env env, napi_value value, ArgName name) {
     wrong_type(name, "a string");
   }
   return std::string(text, length);
+}
+
+// One of the names of an HR_ENUM.
+template <typename E>
+E read_enum(napi_env env, napi_value value, ArgName name) {
+  const std::string text = read_string(env, value, name);
+  std::string expected;
+  for (int i = 0; i < EnumNames<E>::count; ++i) {
+    if (text == EnumNames<E>::names[i]) return static_cast<E>(i);
+    expected += std::string(i ? ", " : "") + EnumNames<E>::names[i];
+  }
+  throw Error(ErrorKind::value, name.op, name.arg,
+              "\"" + std::string(name.arg) + "\" is \"" + text + "\", expected one of " + expected);
 }
 
 // A shape: an array of 1 to kMaxRank positive integers. A scalar has shape [1].

@@ -104,12 +104,13 @@ class CpuBackend final : public Backend {
       : isa_(pick_isa(config.isa)),
         poison_(config.poison_memory),
         pool_(config.memory_limit ? config.memory_limit : physical_memory()),
-        stream_(*isa_.kernels, thread_count(config.num_threads)) {}
+        stream_(*isa_.kernels, config.precision, thread_count(config.num_threads)) {}
 
   const char* name() const override { return is_reference() ? kReference : "cpu"; }
   std::string description() const override {
     return std::string(isa_.name) + ", " + std::to_string(stream_.num_threads()) +
-           (stream_.num_threads() == 1 ? " thread" : " threads");
+           (stream_.num_threads() == 1 ? " thread" : " threads") +
+           (stream_.precision() == Precision::bf16 ? ", bf16 products" : "");
   }
   DType compute_dtype() const override { return is_reference() ? DType::f64 : DType::f32; }
   const OpTable& ops() const override { return kOps; }

@@ -6,13 +6,15 @@
 #include <vector>
 
 #include "ops/backend.h"
+#include "ops/precision.h"
 
 namespace hr::cpu {
 
 struct Config {
-  std::string isa;             // "", or one of available_isas(); "" picks the best one
-  int num_threads = 0;         // 0: one per core
-  size_t memory_limit = 0;     // bytes of tensors; 0: the machine's memory
+  std::string isa;          // "", or one of available_isas(); "" picks the best one
+  int num_threads = 0;      // 0: one per core
+  size_t memory_limit = 0;  // bytes of tensors; 0: the machine's memory
+  Precision precision = Precision::f32;
   bool poison_memory = false;  // fill new tensors with NaN, so that a kernel that forgets an output shows
 };
 

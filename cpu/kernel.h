@@ -12,12 +12,14 @@
 
 #include "cpu/thread_pool.h"
 #include "ops/op_table.h"
+#include "ops/precision.h"
 
 namespace hr::cpu {
 
 struct Context {
   ThreadPool& pool;
   Scratch& workspace;  // of the stream's thread, shared with all tasks of the running kernel
+  Precision precision;
 };
 
 struct KernelTable {

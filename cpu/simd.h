@@ -25,12 +25,25 @@ struct Vec {
   static HR_INLINE Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static HR_INLINE Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
   HR_INLINE void store(float* p) const { _mm512_storeu_ps(p, v); }
+  template <int kCount>
+  HR_INLINE void store_first(float* p) const {
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1 << kCount) - 1), v);
+  }
 };
 HR_INLINE Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 HR_INLINE Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
 HR_INLINE Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
 HR_INLINE Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 HR_INLINE Vec mul_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+// Lanes a0, b0, a1, b1, ... of the lower and of the upper halves.
+HR_INLINE Vec zip_low(Vec a, Vec b) {
+  const __m512i lanes = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return {_mm512_permutex2var_ps(a.v, lanes, b.v)};
+}
+HR_INLINE Vec zip_high(Vec a, Vec b) {
+  const __m512i lanes = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
+  return {_mm512_permutex2var_ps(a.v, lanes, b.v)};
+}
 #elif HR_IS_AVX2
 struct Vec {
   static constexpr int kLanes = 8;
@@ -38,12 +51,22 @@ struct Vec {
   static HR_INLINE Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static HR_INLINE Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
   HR_INLINE void store(float* p) const { _mm256_storeu_ps(p, v); }
+  template <int kCount>
+  HR_INLINE void store_first(float* p) const {
+    memcpy(p, &v, kCount * sizeof(float));
+  }
 };
 HR_INLINE Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 HR_INLINE Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
 HR_INLINE Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
 HR_INLINE Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 HR_INLINE Vec mul_add(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+HR_INLINE Vec zip_low(Vec a, Vec b) {
+  return {_mm256_permute2f128_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v), 0x20)};
+}
+HR_INLINE Vec zip_high(Vec a, Vec b) {
+  return {_mm256_permute2f128_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v), 0x31)};
+}
 #elif HR_IS_NEON
 struct Vec {
   static constexpr int kLanes = 4;
@@ -51,12 +74,18 @@ struct Vec {
   static HR_INLINE Vec load(const float* p) { return {vld1q_f32(p)}; }
   static HR_INLINE Vec broadcast(float x) { return {vdupq_n_f32(x)}; }
   HR_INLINE void store(float* p) const { vst1q_f32(p, v); }
+  template <int kCount>
+  HR_INLINE void store_first(float* p) const {
+    memcpy(p, &v, kCount * sizeof(float));
+  }
 };
 HR_INLINE Vec operator+(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
 HR_INLINE Vec operator-(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
 HR_INLINE Vec operator*(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
 HR_INLINE Vec max(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
 HR_INLINE Vec mul_add(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+HR_INLINE Vec zip_low(Vec a, Vec b) { return {vzip1q_f32(a.v, b.v)}; }
+HR_INLINE Vec zip_high(Vec a, Vec b) { return {vzip2q_f32(a.v, b.v)}; }
 #elif HR_IS_PLAIN
 // The compiler's own vectors: SSE2 on x86-64, or whatever the baseline has. The reference needs none.
 struct Vec {
@@ -70,12 +99,18 @@ struct Vec {
   }
   static HR_INLINE Vec broadcast(float x) { return {Native{x, x, x, x}}; }
   HR_INLINE void store(float* p) const { memcpy(p, &v, sizeof v); }
+  template <int kCount>
+  HR_INLINE void store_first(float* p) const {
+    memcpy(p, &v, kCount * sizeof(float));
+  }
 };
 HR_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
 HR_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
 HR_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
 HR_INLINE Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
 HR_INLINE Vec mul_add(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+HR_INLINE Vec zip_low(Vec a, Vec b) { return {Vec::Native{a.v[0], b.v[0], a.v[1], b.v[1]}}; }
+HR_INLINE Vec zip_high(Vec a, Vec b) { return {Vec::Native{a.v[2], b.v[2], a.v[3], b.v[3]}}; }
 #endif
 
 // a·b + c: one rounding where the hardware has it, two elsewhere.

@@ -4,8 +4,12 @@
 
 namespace hr::cpu {
 
-CpuStream::CpuStream(const KernelTable& kernels, int num_threads)
-    : kernels_(kernels), pool_(num_threads), slots_(new Slot[kCapacity]), thread_([this] { loop(); }) {}
+CpuStream::CpuStream(const KernelTable& kernels, Precision precision, int num_threads)
+    : kernels_(kernels),
+      precision_(precision),
+      pool_(num_threads),
+      slots_(new Slot[kCapacity]),
+      thread_([this] { loop(); }) {}
 
 CpuStream::~CpuStream() {
   {
@@ -59,7 +63,7 @@ void CpuStream::acknowledge_error() {
 }
 
 void CpuStream::loop() {
-  Context context{pool_, pool_.scratch()};
+  Context context{pool_, pool_.scratch(), precision_};
   uint64_t index = 0;
   const auto ready = [&] { return stopping_.load() || pushed_.load() != index; };
   for (;;) {

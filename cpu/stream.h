@@ -29,10 +29,11 @@ namespace hr::cpu {
 
 class CpuStream final : public Stream {
  public:
-  CpuStream(const KernelTable& kernels, int num_threads);
+  CpuStream(const KernelTable& kernels, Precision precision, int num_threads);
   ~CpuStream() override;  // finishes the running op, drops the rest
 
   const KernelTable& kernels() const { return kernels_; }
+  Precision precision() const { return precision_; }
   int num_threads() const { return pool_.num_threads(); }
 
   // Queues work(context). What it captures is destroyed on the stream's thread, right after it ran.
@@ -86,6 +87,7 @@ class CpuStream final : public Stream {
   void loop();
 
   const KernelTable& kernels_;
+  const Precision precision_;
   ThreadPool pool_;
   std::unique_ptr<Slot[]> slots_;
   std::atomic<uint64_t> pushed_{0}, finished_{0};

@@ -1,14 +1,16 @@
 import { availableParallelism, totalmem } from "node:os";
 
-import type { FloatDType } from "./dtype.js";
+import { type FloatDType, type ProductDType, productDTypes } from "./dtype.js";
 import { DeviceError } from "./errors.js";
 import { type DeviceId, native } from "./native.js";
-import { rejectUnknownKeys } from "./options.js";
+import { checkChoice, rejectUnknownKeys } from "./options.js";
 
 /** How to open a device. */
 export interface DeviceOptions {
   /** Threads that share a kernel's work; results never depend on it. Default: one per core. */
   threads?: number;
+  /** What matrix products multiply; see {@link ProductDType}. Default: `f32`. */
+  dtype?: ProductDType;
   /** Most bytes of tensors, live and pooled; beyond it allocations throw `OutOfMemoryError`. Default: the memory this process may use. */
   memoryLimitBytes?: number;
   /** Fills new tensors with NaN, so that a kernel that forgets part of its output shows. For tests. */
@@ -41,7 +43,7 @@ export function countReclaimed(): void {
  * nothing waits for them until a result is read.
  */
 export class Device {
-  /** `cpu` or `reference`, or with the instruction set: `cpu:avx2`. */
+  /** `cpu`, `cuda` or `reference`, or with the instruction set or the number of the GPU: `cpu:avx2`, `cuda:1`. */
   readonly name: string;
   /** The float dtype that ops take here. */
   readonly float: FloatDType;
@@ -55,7 +57,7 @@ export class Device {
     this.float = native().deviceInfo(id).computeDType;
   }
 
-  /** Instruction set and number of threads, for people. */
+  /** Instruction set and number of threads, or the name of the GPU, for people. */
   get description(): string {
     return native().deviceInfo(this.id).description;
   }
@@ -98,16 +100,20 @@ const opened = new Map<string, Device>();
  * Opens a device, or returns the one opened before with the same arguments.
  *
  * @param name `cpu` (the best instruction set of this machine), `cpu:avx512`, `cpu:avx2`, `cpu:neon`, `cpu:plain`, or
- *   `reference`: plain loops in float64, single-threaded, the oracle of the tests.
+ *   `reference`: plain loops in float64, single-threaded, the oracle of the tests; `cuda` or `cuda:1`: an NVIDIA GPU.
  * @throws {DeviceError} for a name this build or machine does not have.
  */
 export function openDevice(name = "cpu", options: DeviceOptions = {}): Device {
-  rejectUnknownKeys(options, ["threads", "memoryLimitBytes", "poison"]);
-  const key = `${name} ${JSON.stringify(options)}`;
+  rejectUnknownKeys(options, ["threads", "dtype", "memoryLimitBytes", "poison"]);
+  const isCuda = /^cuda(:\d+)?$/.test(name);
+  const { threads = defaultThreads(), poison = false } = options;
+  const { memoryLimitBytes = isCuda ? 0 : memoryOfProcess() } = options;
+  const dtype = checkChoice("dtype", options.dtype ?? "f32", productDTypes);
+  const key = JSON.stringify([name, threads, memoryLimitBytes, poison, dtype]);
   let device = opened.get(key);
   if (device === undefined) {
-    const { threads = defaultThreads(), memoryLimitBytes = memoryOfProcess(), poison = false } = options;
-    const id = native().openDevice("cpu", isaOf(name), threads, memoryLimitBytes, poison);
+    const [kind, variant] = isCuda ? ["cuda", name.slice("cuda:".length)] : ["cpu", isaOf(name)];
+    const id = native().openDevice(kind, variant, threads, memoryLimitBytes, poison, dtype);
     device = new Device(id, name);
     opened.set(key, device);
   }
@@ -117,7 +123,12 @@ export function openDevice(name = "cpu", options: DeviceOptions = {}): Device {
 /** Every name {@link openDevice} takes on this machine. */
 export function deviceNames(): string[] {
   const isas = native().cpuIsas();
-  return ["cpu", ...isas.map((isa) => (isa === "reference" ? isa : `cpu:${isa}`))];
+  const gpus = Array.from({ length: native().cudaDevices() }, (_, index) => `cuda:${index}`);
+  return [
+    "cpu",
+    ...isas.map((isa) => (isa === "reference" ? isa : `cpu:${isa}`)),
+    ...(gpus.length > 0 ? ["cuda", ...gpus] : []),
+  ];
 }
 
 /** The instruction set that a device name stands for. `HYPERROUTER_CPU_ISA` forces that of device `cpu`. */

@@ -4,6 +4,14 @@ export type DType = "f32" | "f64" | "bf16" | "f16" | "i32";
 /** The types a device computes in: `f32` on `cpu`, `f64` on `reference`. */
 export type FloatDType = "f32" | "f64";
 
+/**
+ * What the matrix products of linear layers and experts multiply, forward and backward. `bf16` rounds both operands to
+ * nearest even and sums in float32; tensors, weights among them, stay float32. Fast where the processor multiplies bf16
+ * itself (AVX512-BF16), the same numbers but no gain elsewhere. Attention, router and loss always compute in float32.
+ */
+export type ProductDType = (typeof productDTypes)[number];
+export const productDTypes = ["f32", "bf16"] as const;
+
 /** The typed array that holds each dtype in JavaScript. Half precision travels as its bits. */
 export interface ArrayOf {
   f32: Float32Array;

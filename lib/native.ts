@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import type { ProductDType } from "./dtype.js";
 import {
   DeviceError,
   DisposedTensorError,
@@ -24,8 +25,16 @@ export type DeviceId = number;
 
 /** What the addon exports; see binding/addon.cpp. */
 export interface Native {
-  openDevice(kind: string, isa: string, threads: number, memoryLimitBytes: number, poison: boolean): DeviceId;
+  openDevice(
+    kind: string,
+    variant: string,
+    threads: number,
+    memoryLimitBytes: number,
+    poison: boolean,
+    precision: ProductDType,
+  ): DeviceId;
   cpuIsas(): string[];
+  cudaDevices(): number;
   deviceInfo(device: DeviceId): {
     name: string;
     description: string;

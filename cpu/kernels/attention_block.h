@@ -77,7 +77,7 @@ struct Panels {
     for (int64_t first = 0; first < rows; first += kPanel) {
       const int64_t count = min(kPanel, rows - first);
       pack_rows(slice + first * stride, stride, count, d_head, staged);
-      packed::pack<kPanel>({staged.data, staged.stride, false}, 0, count, 0, d_head, data + first * d_head);
+      packed::pack<kPanel, packed::F32>({staged.data, staged.stride, false}, 0, count, 0, d_head, data + first * d_head);
     }
   }
   RightBlock from(int64_t row) const { return {data + row * d_head, kPanel, kPanel * d_head}; }

@@ -7,7 +7,9 @@
 #include "cpu/kernels/index_check.h"
 #include "cpu/kernels/philox_words.h"
 #include "cpu/simd.h"
-#if !HR_IS_REFERENCE
+#if HR_IS_REFERENCE
+#include "cpu/kernels/reference_product.h"
+#else
 #include "cpu/kernels/packed_product.h"
 #endif
 
@@ -53,7 +55,7 @@ Real dropout_factor(const Params& p, int64_t f, int64_t width, int64_t column) {
 
 }  // namespace
 
-void grouped_gemm(Context&, const GroupedGemmParams& p) {
+void grouped_gemm(Context& ctx, const GroupedGemmParams& p) {
   const Segments segments("grouped_gemm", p);
   const int64_t n = p.out.shape[1], k = p.a.shape[1];
   const Real *a = p.a.as<Real>(), *weight = p.weight.as<Real>(), *bias = p.bias.as<Real>();
@@ -67,7 +69,8 @@ void grouped_gemm(Context&, const GroupedGemmParams& p) {
         for (int64_t j = 0; j < n; ++j) {
           Real z = 0;
           for (int64_t l = 0; l < k; ++l) {
-            z += a_row[l] * weight[p.transpose_weight ? (e * k + l) * n + j : (e * n + j) * k + l];
+            z += factor(ctx, a_row[l]) *
+                 factor(ctx, weight[p.transpose_weight ? (e * k + l) * n + j : (e * n + j) * k + l]);
           }
           if (bias) z += bias[e * n + j] * (p.scale == RowScale::bias ? row_scale[f] : 1);
           if (pre_activation) pre_activation[row * n + j] = z;
@@ -79,7 +82,7 @@ void grouped_gemm(Context&, const GroupedGemmParams& p) {
   });
 }
 
-void grouped_gemm_dgrad(Context&, const GroupedGemmDgradParams& p) {
+void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
   const Segments segments("grouped_gemm_dgrad", p);
   const int64_t d_model = p.d_out.shape[1], ffn = p.hidden.shape[1];
   const Real *d_out = p.d_out.as<Real>(), *weight = p.weight.as<Real>(), *bias = p.bias.as<Real>();
@@ -96,7 +99,9 @@ void grouped_gemm_dgrad(Context&, const GroupedGemmDgradParams& p) {
         Real d_s = 0;
         for (int64_t j = 0; j < ffn; ++j) {
           Real d_h = 0;
-          for (int64_t l = 0; l < d_model; ++l) d_h += d_y[l] * weight[(e * d_model + l) * ffn + j];
+          for (int64_t l = 0; l < d_model; ++l) {
+            d_h += factor(ctx, d_y[l]) * factor(ctx, weight[(e * d_model + l) * ffn + j]);
+          }
           const Real h = hidden[row * ffn + j];
           // relu: z > 0 and kept, exactly where h is not 0.
           const Real d_act = pre_activation                     ? act.gradient(pre_activation[row * ffn + j])
@@ -105,23 +110,25 @@ void grouped_gemm_dgrad(Context&, const GroupedGemmDgradParams& p) {
           d_hidden[row * ffn + j] = s * d_h * dropout_factor(p, f, ffn, j) * d_act;
           if (s != 0) d_s += d_h * h / s;
         }
-        for (int64_t l = 0; bias && l < d_model; ++l) d_s += d_y[l] * bias[e * d_model + l];
+        for (int64_t l = 0; bias && l < d_model; ++l) {
+          d_s += factor(ctx, d_y[l]) * bias[e * d_model + l];
+        }
         d_row_scale[f] = d_s;
       }
     }
   });
 }
 
-void grouped_gemm_wgrad(Context&, const GroupedGemmWgradParams& p) {
+void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
   const Segments segments("grouped_gemm_wgrad", p);
   const int64_t m = p.d_weight.shape[1], n = p.d_weight.shape[2];
   const Real *a = p.a.as<Real>(), *b = p.b.as<Real>(), *row_scale = p.row_scale.as<Real>();
   Real *d_weight = p.d_weight.as<Real>(), *d_bias = p.d_bias.as<Real>();
   const auto a_at = [&](int64_t row, int64_t i) {
-    return a[(p.gather_a ? segments.permutation[row] / p.top_k : row) * m + i];
+    return factor(ctx, a[(p.gather_a ? segments.permutation[row] / p.top_k : row) * m + i]);
   };
   const auto b_at = [&](int64_t row, int64_t j) {
-    return b[(p.gather_b ? segments.permutation[row] / p.top_k : row) * n + j];
+    return factor(ctx, b[(p.gather_b ? segments.permutation[row] / p.top_k : row) * n + j]);
   };
   for (int64_t e = 0; e < segments.num_experts; ++e) {
     for (int64_t i = 0; i < m; ++i) {
@@ -211,13 +218,14 @@ void for_segment_blocks(Context& ctx, const Segments& segments, const Product& p
   });
   bool shared = false;
   for (int64_t e = 0; e < num_experts; ++e) shared |= grid_of(e, limit).num_row_blocks() > 1;
-  const float* packed_b = shared ? packed::pack_ahead(ctx, product.b, num_experts, k, num_columns) : nullptr;
+  const float* packed_b = shared ? packed::pack_ahead(ctx, product, num_experts, num_columns) : nullptr;
 
   const ExpertBlocks blocks(ctx, num_experts, [&](int64_t e) { return grid_of(e, limit); });
   blocks.run(ctx, [&](int64_t expert, const Block& block, Scratch& scratch) {
     Product of_expert = product;
     of_expert.b = product.b.skip_numbers(expert * k * num_columns);
-    if (packed_b) of_expert.packed_b = packed_b + expert * packed::packed_size(k, num_columns);
+    if (packed_b)
+      of_expert.packed_b = packed_b + expert * packed::packed_size(product.method, k, num_columns);
     fn(expert, block, of_expert, scratch);
   });
 }
@@ -295,6 +303,7 @@ void grouped_gemm(Context& ctx, const GroupedGemmParams& p) {
   const Segments segments("grouped_gemm", p);
   const int64_t n = p.out.shape[1], k = p.a.shape[1];
   const Product product{
+      packed::method_of(ctx.precision),
       {p.a.as<float>(), k, false, p.gather ? tokens_of_rows(ctx, segments, p.top_k) : nullptr},
       {p.weight.as<float>(), p.weight.shape[2], p.transpose_weight},
       k,
@@ -311,7 +320,8 @@ void grouped_gemm(Context& ctx, const GroupedGemmParams& p) {
 void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
   const Segments segments("grouped_gemm_dgrad", p);
   const int64_t num_rows = segments.num_rows(), d_model = p.d_out.shape[1], ffn = p.hidden.shape[1];
-  const Product product{{p.d_out.as<float>(), d_model, false, tokens_of_rows(ctx, segments, p.top_k)},
+  const Product product{packed::method_of(ctx.precision),
+                        {p.d_out.as<float>(), d_model, false, tokens_of_rows(ctx, segments, p.top_k)},
                         {p.weight.as<float>(), ffn, true},
                         d_model,
                         {ffn, p.hidden.as<float>(), p.d_hidden.as<float>(), p.pre_activation.as<float>()}};
@@ -350,6 +360,7 @@ void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
   const Segments segments("grouped_gemm_wgrad", p);
   const int64_t m = p.d_weight.shape[1], n = p.d_weight.shape[2];
   const int32_t* tokens = p.gather_a || p.gather_b ? tokens_of_rows(ctx, segments, p.top_k) : nullptr;
+  const packed::Method& method = packed::method_of(ctx.precision);
   const Operand a{p.a.as<float>(), m, true, p.gather_a ? tokens : nullptr};
   const Operand b{p.b.as<float>(), n, true, p.gather_b ? tokens : nullptr};
   const int64_t num_rows = segments.num_rows();
@@ -365,7 +376,7 @@ void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
   blocks.run(ctx, [&](int64_t expert, const Block& block, Scratch& scratch) {
     const int64_t first = segments.first(expert);
     float* d_weight = p.d_weight.as<float>() + expert * m * n;
-    Product product{a.skip_rows(first), b.skip_rows(first), segments.length(expert), {n, d_weight}};
+    Product product{method, a.skip_rows(first), b.skip_rows(first), segments.length(expert), {n, d_weight}};
     if (product.k == 0 && p.accumulate) return;
     const bool with_bias = p.d_bias && block.column == 0;
     if (with_bias) {

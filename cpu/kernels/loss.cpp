@@ -213,7 +213,7 @@ struct TokenBlock {
         h.row(t)[k] = t < count && k < tail.width ? tail.h[rows[t] * tail.width + k] : 0.0f;
       }
     }
-    packed::pack<kPanel>({h.data, h.stride, false}, 0, kTokens, 0, tail.width, panels);
+    packed::pack<kPanel, packed::F32>({h.data, h.stride, false}, 0, kTokens, 0, tail.width, panels);
   }
 };
 

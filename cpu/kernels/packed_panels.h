@@ -1,11 +1,14 @@
 // packed_panels: copies of an operand in the order in which the register tile reads it.
 //
 // A product sums over k. An operand gives, for each k, one number per index: rows of A or columns of B. A
-// panel holds kWidth neighbouring indices, k after k:
-//   panel[k · kWidth + i] = operand(first + i, k)
-// Transposition and the gather of rows happen here and nowhere else.
+// panel is made of units, 32 bits each, which hold one or more neighbouring k of one index, as the Arithmetic
+// wants them. It has kWidth neighbouring indices, unit after unit:
+//   panel[unit · kWidth + i] = operand(first + i, the k of the unit); past the last k: 0
+// Transposition, the gather of rows and rounding happen here and nowhere else.
 #pragma once
 
+#include "cpu/kernels/arithmetic.h"
+#include "cpu/kernels/parallel.h"
 #include "cpu/simd.h"
 
 namespace hr::HR_ISA_NAMESPACE::packed {
@@ -31,77 +34,98 @@ struct Operand {
   }
 };
 
-// to[j · to_stride + i] = from[i][j] for i, j in 0 .. 3
-HR_INLINE void transpose_4x4(const float* const from[4], float* to, int64_t to_stride) {
-#if defined(__x86_64__)
-  __m128 r0 = _mm_loadu_ps(from[0]), r1 = _mm_loadu_ps(from[1]);
-  __m128 r2 = _mm_loadu_ps(from[2]), r3 = _mm_loadu_ps(from[3]);
-  _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
-  _mm_storeu_ps(to, r0);
-  _mm_storeu_ps(to + to_stride, r1);
-  _mm_storeu_ps(to + 2 * to_stride, r2);
-  _mm_storeu_ps(to + 3 * to_stride, r3);
-#else
-  for (int j = 0; j < 4; ++j) {
-    for (int i = 0; i < 4; ++i) to[j * to_stride + i] = from[i][j];
+// to[j · to_stride + i] = from[i][j] for i < kRows <= kLanes and j < kLanes.
+template <int kRows>
+HR_INLINE void transpose(const float* const from[kRows], float* to, int64_t to_stride) {
+  constexpr int kLanes = Vec::kLanes;
+  Vec rows[kLanes], zipped[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) rows[i] = Vec::load(from[i < kRows ? i : kRows - 1]);
+    // Zipping the rows of the first half with those of the second rotates the bits of (row, lane) by one.
+#pragma GCC unroll 4
+  for (int step = 1; step < kLanes; step *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; ++i) {
+      zipped[2 * i] = zip_low(rows[i], rows[i + kLanes / 2]);
+      zipped[2 * i + 1] = zip_high(rows[i], rows[i + kLanes / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) rows[i] = zipped[i];
   }
-#endif
+#pragma GCC unroll 16
+  for (int j = 0; j < kLanes; ++j) {
+    if constexpr (kRows == kLanes) {
+      rows[j].store(to + j * to_stride);
+    } else {
+      rows[j].template store_first<kRows>(to + j * to_stride);
+    }
+  }
 }
 
-inline constexpr int64_t kLine = 16;  // numbers in a cache line
-
 // One panel from rows that run along k: a transposition. Each line read is used up before the next.
-template <int kWidth>
+template <int kWidth, typename Arithmetic>
 HR_INLINE void pack_rows(const Operand& operand, int64_t first, int64_t count, int64_t first_k, int64_t num_k,
                          float* panel) {
+  constexpr int64_t kPerUnit = Arithmetic::kPerUnit;
+  constexpr int kLanes = Vec::kLanes;
   const float* source[kWidth];  // missing rows repeat the last one; nobody reads their sums
   for (int i = 0; i < kWidth; ++i) source[i] = operand.row(first + min(i, count - 1)) + first_k;
   int64_t k = 0;
-  for (; k + kLine <= num_k; k += kLine) {
-    for (int i = 0; i < kWidth; i += 4) {
-      const int group = i + 4 <= kWidth ? i : kWidth - 4;  // the last group may overlap the one before
-      for (int64_t l = k; l < k + kLine; l += 4) {
-        const float* const from[4] = {source[group] + l, source[group + 1] + l, source[group + 2] + l,
-                                      source[group + 3] + l};
-        transpose_4x4(from, panel + l * kWidth + group, kWidth);
-      }
+  for (; k + kLine * kPerUnit <= num_k; k += kLine * kPerUnit, panel += kLine * kWidth) {
+    float buffer[kWidth][kLine];
+    const float* line[kWidth];
+    for (int i = 0; i < kWidth; ++i) {
+      line[i] = Arithmetic::line(source[i] + k, buffer[i]);
+    }
+    for (int64_t l = 0; l < kLine; l += kLanes) {
+      const float* from[kWidth];
+      for (int i = 0; i < kWidth; ++i) from[i] = line[i] + l;
+      float* to = panel + l * kWidth;
+      int i = 0;
+      for (; i + kLanes <= kWidth; i += kLanes) transpose<kLanes>(from + i, to + i, kWidth);
+      if constexpr (kWidth % kLanes != 0) transpose<kWidth % kLanes>(from + i, to + i, kWidth);
     }
   }
-  for (; k < num_k; ++k) {
-    for (int i = 0; i < kWidth; ++i) panel[k * kWidth + i] = source[i][k];
+  for (; k < num_k; k += kPerUnit, panel += kWidth) {
+    for (int i = 0; i < kWidth; ++i) panel[i] = Arithmetic::unit(source[i] + k, min(kPerUnit, num_k - k));
   }
 }
 
-// Panels from rows of one k each: pieces of a few rows at a time are copied.
-template <int kWidth>
+// Panels from rows of one k each.
+template <int kWidth, typename Arithmetic>
 HR_INLINE void pack_columns(const Operand& operand, int64_t first, int64_t count, int64_t first_k,
                             int64_t num_k, float* panels) {
-  constexpr int64_t kRowsAtOnce = 8;
-  for (int64_t k = 0; k < num_k; k += kRowsAtOnce) {
-    const int64_t rows = min(kRowsAtOnce, num_k - k);
-    const float* source[kRowsAtOnce];
-    for (int64_t r = 0; r < rows; ++r) source[r] = operand.row(first_k + k + r) + first;
-    float* panel = panels + k * kWidth;
-    int64_t i = 0;
-    for (; i + kWidth <= count; i += kWidth, panel += num_k * kWidth) {
-      for (int64_t r = 0; r < rows; ++r) memcpy(panel + r * kWidth, source[r] + i, kWidth * sizeof(float));
-    }
-    for (int64_t r = 0; i < count && r < rows; ++r) {
-      for (int64_t j = 0; j < kWidth; ++j) panel[r * kWidth + j] = i + j < count ? source[r][i + j] : 0.0f;
+  constexpr int64_t kPerUnit = Arithmetic::kPerUnit;
+  const int64_t panel_size = ceil_div(num_k, kPerUnit) * kWidth;
+  const float zeros[kWidth] = {};
+  for (int64_t i = 0; i < count; i += kWidth, panels += panel_size) {
+    const bool whole = i + kWidth <= count;
+    float* panel = panels;
+    for (int64_t k = 0; k < num_k; k += kPerUnit, panel += kWidth) {
+      float staged[kPerUnit][kWidth] = {};
+      const float* of_unit[kPerUnit];
+      for (int64_t n = 0; n < kPerUnit; ++n) {
+        of_unit[n] = k + n < num_k ? operand.row(first_k + k + n) + first + i : zeros;
+        if (whole) continue;
+        if (k + n < num_k) memcpy(staged[n], of_unit[n], (count - i) * sizeof(float));
+        of_unit[n] = staged[n];
+      }
+      Arithmetic::template merge<kWidth>(of_unit, panel);
     }
   }
 }
 
-// Packs indices first .. first + count - 1 into ceil(count / kWidth) panels of num_k · kWidth numbers.
-template <int kWidth>
+// Packs indices first .. first + count - 1 into ceil(count / kWidth) panels, for num_k values of k.
+template <int kWidth, typename Arithmetic>
 HR_NOINLINE void pack(const Operand& operand, int64_t first, int64_t count, int64_t first_k, int64_t num_k,
                       float* panels) {
   if (operand.k_major) {
-    pack_columns<kWidth>(operand, first, count, first_k, num_k, panels);
+    pack_columns<kWidth, Arithmetic>(operand, first, count, first_k, num_k, panels);
     return;
   }
-  for (int64_t i = 0; i < count; i += kWidth, panels += num_k * kWidth) {
-    pack_rows<kWidth>(operand, first + i, min(kWidth, count - i), first_k, num_k, panels);
+  const int64_t panel_size = ceil_div(num_k, Arithmetic::kPerUnit) * kWidth;
+  for (int64_t i = 0; i < count; i += kWidth, panels += panel_size) {
+    pack_rows<kWidth, Arithmetic>(operand, first + i, min(kWidth, count - i), first_k, num_k, panels);
   }
 }
 

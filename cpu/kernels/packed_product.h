@@ -1,18 +1,17 @@
 // packed_product: C = A · B for matrices of any size: gemm and the expert products. Kernels that keep their
 // operands in cache from block to block use block_product.h.
 //
-// C is cut into blocks, one task each. A task walks k in pieces of kPieceK. For each piece it packs its rows
-// of A and its columns of B (together they fit the second-level cache) and multiplies every panel of A, which
-// then sits in the first-level cache, with all panels of B, tile by tile in registers. [after Goto and van de
-// Geijn 2008, and BLIS: Van Zee and van de Geijn 2015] Finished tiles go to the caller, who stores them: the
-// epilogue.
+// C is cut into blocks, one task each. A task walks k in pieces of kPieceUnits units. For each piece it packs
+// its rows of A and its columns of B (together they fit the second-level cache) and multiplies every panel of
+// A, which then sits in the first-level cache, with all panels of B, tile by tile in registers. [after Goto
+// and van de Geijn 2008, and BLIS: Van Zee and van de Geijn 2015] Finished tiles go to the caller, who stores
+// them: the epilogue.
 //
 // Each element is one chain of multiply-adds over ascending k, whatever the blocks: results depend on neither
 // their cut nor the threads.
 #pragma once
 
 #include "cpu/kernels/packed_panels.h"
-#include "cpu/kernels/parallel.h"
 #include "cpu/simd.h"
 
 namespace hr::HR_ISA_NAMESPACE::packed {
@@ -22,7 +21,7 @@ inline constexpr int kTileRows = kIsAvx512 ? 14 : kIsNeon ? 8 : kIsAvx2 ? 6 : 4;
 inline constexpr int kTileVectors = 2;
 inline constexpr int kTileColumns = kTileVectors * Vec::kLanes;
 inline constexpr int kTileSize = kTileRows * kTileColumns;
-inline constexpr int64_t kPieceK = 256;
+inline constexpr int64_t kPieceUnits = 256;
 
 // Up to four matrices of C's shape that the caller reads or writes when a tile is finished. The kernel
 // fetches their lines while it computes the tile: a burst of misses afterwards would cost a tenth of the
@@ -48,55 +47,26 @@ struct Touched {
   }
 };
 
-// sums[kRows, kTileColumns] = a · b, or += when resuming after an earlier piece of k.
-template <int kRows>
-HR_NOINLINE void multiply_panels(const float* a, const float* b, int64_t num_k, bool resume, float* sums,
-                                 const Touched& touched) {
-  Vec sum[kRows][kTileVectors];
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kTileVectors; ++v) {
-      sum[r][v] = resume ? Vec::load(sums + r * kTileColumns + v * Vec::kLanes) : Vec::broadcast(0);
-    }
-  }
-  for (int64_t k = 0; k < num_k; ++k, a += kTileRows, b += kTileColumns) {
-    touched.prefetch(k);
-    Vec right[kTileVectors];
-    for (int v = 0; v < kTileVectors; ++v) right[v] = Vec::load(b + v * Vec::kLanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const Vec left = Vec::broadcast(a[r]);
-      for (int v = 0; v < kTileVectors; ++v) sum[r][v] = mul_add(left, right[v], sum[r][v]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kTileVectors; ++v) sum[r][v].store(sums + r * kTileColumns + v * Vec::kLanes);
-  }
-}
+// What depends on the arithmetic of a product (arithmetic.h): compiled once, in packed_product.cpp.
+struct Method {
+  int64_t per_unit;  // numbers
+  // See pack() in packed_panels.h.
+  void (*pack_a)(const Operand&, int64_t first, int64_t count, int64_t first_k, int64_t num_k, float* panels);
+  void (*pack_b)(const Operand&, int64_t first, int64_t count, int64_t first_k, int64_t num_k, float* panels);
+  // [r - 1]: sums[r, kTileColumns] = a · b, or += when resuming after an earlier piece of k.
+  void (*multiply[kTileRows])(const float* a, const float* b, int64_t units, bool resume, float* sums,
+                              const Touched&);
+  // sums[r] (+)= Σ_k a[r, k] · vector[k] for the rows of one panel of A.
+  void (*multiply_vector)(const float* a, const float* vector, int64_t num_k, int rows, bool resume,
+                          float* sums);
 
-// The kernel for `rows` rows, so that the last rows of a segment cost no more than they must.
-template <int kRows = kTileRows>
-HR_INLINE void multiply_tile(int rows, const float* a, const float* b, int64_t num_k, bool resume,
-                             float* sums, const Touched& touched) {
-  if constexpr (kRows > 1) {
-    if (rows < kRows) return multiply_tile<kRows - 1>(rows, a, b, num_k, resume, sums, touched);
-  }
-  multiply_panels<kRows>(a, b, num_k, resume, sums, touched);
-}
+  int64_t units(int64_t num_k) const { return ceil_div(num_k, per_unit); }
+};
 
-// sums[r] (+)= Σ_k a[r, k] · vector[k] for the rows of one panel of A.
-HR_INLINE void multiply_vector(const float* a, const float* vector, int64_t num_k, int rows, bool resume,
-                               float* sums) {
-  float sum[kTileRows];
-  for (int r = 0; r < kTileRows; ++r) sum[r] = resume && r < rows ? sums[r] : 0.0f;
-  for (int64_t k = 0; k < num_k; ++k, a += kTileRows) {
-    for (int r = 0; r < kTileRows; ++r) sum[r] = mul_add(a[r], vector[k], sum[r]);
-  }
-  for (int r = 0; r < rows; ++r) sums[r] = sum[r];
-}
+const Method& method_of(Precision precision);
 
 struct Product {
+  const Method& method;
   Operand a;  // indices: rows of C
   Operand b;  // indices: columns of C
   int64_t k;
@@ -136,60 +106,66 @@ struct Tile {
 // order. Blocks start at multiples of the tile.
 template <typename Finish>
 void multiply_block(const Product& product, const Block& block, Scratch& scratch, const Finish& finish) {
+  const Method& method = product.method;
   const int64_t row_panels = ceil_div(block.rows, kTileRows);
   const int64_t column_panels = ceil_div(block.columns, kTileColumns);
-  const int64_t pieces = product.k > kPieceK ? ceil_div(product.k, kPieceK) : 1;
-  const int64_t most_k = min(product.k, kPieceK);
-  float* a = scratch.take<float>(row_panels * kTileRows * most_k);
-  float* own_b = product.packed_b ? nullptr : scratch.take<float>(column_panels * kTileColumns * most_k);
+  const int64_t all_units = method.units(product.k), most_units = min(all_units, kPieceUnits);
+  const int64_t piece_k = kPieceUnits * method.per_unit;
+  const int64_t pieces = product.k > piece_k ? ceil_div(product.k, piece_k) : 1;
+  float* a = scratch.take<float>(row_panels * kTileRows * most_units);
+  float* own_b = product.packed_b ? nullptr : scratch.take<float>(column_panels * kTileColumns * most_units);
   // Unfinished sums wait here for the next piece of k; with a single piece one slot serves all tiles.
   const int64_t slots = pieces > 1 ? row_panels * column_panels : 1;
   float* sums = scratch.take<float>(slots * kTileSize);
 
   for (int64_t piece = 0; piece < pieces; ++piece) {
-    const int64_t first_k = piece * kPieceK, num_k = min(kPieceK, product.k - first_k);
+    const int64_t first_k = piece * piece_k, num_k = min(piece_k, product.k - first_k);
+    const int64_t units = method.units(num_k);
     const bool resume = piece > 0, last = piece == pieces - 1;
-    if (own_b) pack<kTileColumns>(product.b, block.column, block.columns, first_k, num_k, own_b);
-    const float* b = own_b ? own_b : product.packed_b + block.column * product.k + first_k * kTileColumns;
-    const int64_t b_panel = kTileColumns * (own_b ? num_k : product.k);
-    pack<kTileRows>(product.a, block.row, block.rows, first_k, num_k, a);
+    if (own_b) method.pack_b(product.b, block.column, block.columns, first_k, num_k, own_b);
+    const float* b =
+        own_b ? own_b : product.packed_b + block.column * all_units + piece * kPieceUnits * kTileColumns;
+    const int64_t b_panel = kTileColumns * (own_b ? units : all_units);
+    method.pack_a(product.a, block.row, block.rows, first_k, num_k, a);
     for (int64_t i = 0; i < row_panels; ++i) {
       const int64_t row = block.row + i * kTileRows;
       const int rows = static_cast<int>(min(kTileRows, block.row + block.rows - row));
-      const float* a_panel = a + i * kTileRows * num_k;
+      const float* a_panel = a + i * kTileRows * units;
       if (product.vector) {
-        multiply_vector(a_panel, product.vector + first_k, num_k, rows, resume,
-                        product.vector_sums + i * kTileRows);
+        method.multiply_vector(a_panel, product.vector + first_k, num_k, rows, resume,
+                               product.vector_sums + i * kTileRows);
       }
       for (int64_t j = 0; j < column_panels; ++j) {
         const int64_t column = block.column + j * kTileColumns;
         const int columns = static_cast<int>(min(kTileColumns, block.column + block.columns - column));
         float* tile = sums + (pieces > 1 ? (i * column_panels + j) * kTileSize : 0);
-        multiply_tile(rows, a_panel, b + j * b_panel, num_k, resume, tile, product.touched.at(row, column));
+        method.multiply[rows - 1](a_panel, b + j * b_panel, units, resume, tile,
+                                  product.touched.at(row, column));
         if (last) finish(Tile{row, column, rows, columns, tile});
       }
     }
   }
 }
 
-// The numbers that one packed B [k, num_columns] takes.
-HR_INLINE int64_t packed_size(int64_t k, int64_t num_columns) {
-  return ceil_div(num_columns, kTileColumns) * kTileColumns * k;
+// What one packed B [k, num_columns] takes.
+HR_INLINE int64_t packed_size(const Method& method, int64_t k, int64_t num_columns) {
+  return ceil_div(num_columns, kTileColumns) * kTileColumns * method.units(k);
 }
 
 // Packs `count` matrices B [k, num_columns], one after the other in memory, for products in which several
 // blocks read the same columns. Returns null when the copies would not stay in the third-level cache: then
 // packing again in each block costs less.
-HR_INLINE const float* pack_ahead(Context& ctx, const Operand& first, int64_t count, int64_t k,
-                                  int64_t num_columns) {
-  constexpr int64_t kMostNumbers = int64_t{8} << 20;
-  if (count * packed_size(k, num_columns) > kMostNumbers) return nullptr;
-  float* packed_b = ctx.workspace.take<float>(count * packed_size(k, num_columns));
+HR_INLINE const float* pack_ahead(Context& ctx, const Product& product, int64_t count, int64_t num_columns) {
+  constexpr int64_t kMostUnits = int64_t{8} << 20;
+  const int64_t k = product.k, size = packed_size(product.method, k, num_columns);
+  if (count * size > kMostUnits) return nullptr;
+  float* packed_b = ctx.workspace.take<float>(count * size);
   const int64_t panels = ceil_div(num_columns, kTileColumns);
   ctx.pool.run(count * panels, [&](int64_t task, Scratch&) {
     const int64_t column = task % panels * kTileColumns;
-    pack<kTileColumns>(first.skip_numbers(task / panels * k * num_columns), column,
-                       min(kTileColumns, num_columns - column), 0, k, packed_b + task * kTileColumns * k);
+    product.method.pack_b(product.b.skip_numbers(task / panels * k * num_columns), column,
+                          min(kTileColumns, num_columns - column), 0, k,
+                          packed_b + task * kTileColumns * product.method.units(k));
   });
   return packed_b;
 }

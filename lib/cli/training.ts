@@ -79,7 +79,7 @@ async function trainAndReport(session: Session): Promise<void> {
 }
 
 function printSetup({ run: { config, corpus, model, optimizer }, folder, terminal }: Session): void {
-  const device = openDevice(config.device);
+  const device = openDevice(config.device, { dtype: config.dtype });
   terminal.heading("Settings");
   terminal.pairs(settingRows(config));
   terminal.heading("Data and model");

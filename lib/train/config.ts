@@ -2,6 +2,7 @@ import { z } from "zod";
 
 import { corpusNames } from "../data/corpora.js";
 import { tokenKinds } from "../data/fit-tokenizer.js";
+import { productDTypes } from "../dtype.js";
 import { ConfigError } from "../errors.js";
 import { gateNames } from "../moe/gates.js";
 import { topKModes } from "../moe/top-k-schedule.js";
@@ -19,6 +20,8 @@ const schema = z.strictObject({
   seed: integer(0).default(1111),
   /** See `openDevice`. */
   device: z.string().default("cpu"),
+  /** What matrix products multiply; see `ProductDType`. */
+  dtype: z.enum(productDTypes).default("f32"),
   data: z
     .strictObject({
       corpus: z.enum(corpusNames).default("brown"),

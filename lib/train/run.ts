@@ -120,7 +120,7 @@ export function evaluationOptions({ model, train, evaluation }: RunConfig): Eval
 
 /** The model of a run. @param options.baked Its routers are stored, not made by a hypernetwork. Default false. */
 export function buildModel(
-  { seed, device, model, train }: RunConfig,
+  { seed, device, dtype, model, train }: RunConfig,
   vocabSize: number,
   { baked = false } = {},
 ): TransformerXL {
@@ -134,7 +134,7 @@ export function buildModel(
       : { numExperts, topK, hyperSize, gate: balanced, ...(moeLayers && { layers: moeLayers }) };
   return new TransformerXL(
     { ...options, vocabSize, moe },
-    new Initializer({ seed, device: openDevice(device) }),
+    new Initializer({ seed, device: openDevice(device, { dtype }) }),
   );
 }
 

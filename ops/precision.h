@@ -1,0 +1,15 @@
+// precision: what matrix products multiply.
+//
+//   f32   the numbers as they are
+//   bf16  both operands rounded to bf16 (nearest even); products are exact, sums f32
+// A device has one. It concerns gemm and grouped_gemm with their gradients; tensors stay in the compute
+// dtype, so master weights and sums keep all their bits.
+#pragma once
+
+#include "ops/enum.h"
+
+namespace hr {
+
+HR_ENUM(Precision, f32, bf16)
+
+}  // namespace hr
