@@ -22,6 +22,14 @@ describe.each(instructionSets())("%s with bf16 products", (isa) => {
 
 test("bf16 products differ from float32 ones", () => {
   const call = OpCall.of(products[0]!, "several tasks");
-  const rounded = call.run(openDevice("cpu", { poison: true, dtype: "bf16" })).get("c")!.numbers();
-  expect(call.run(openDevice("cpu", { poison: true })).get("c")!.numbers()).not.toEqual(rounded);
+  const rounded = call
+    .run(openDevice("cpu", { poison: true, dtype: "bf16" }))
+    .get("c")!
+    .numbers();
+  expect(
+    call
+      .run(openDevice("cpu", { poison: true }))
+      .get("c")!
+      .numbers(),
+  ).not.toEqual(rounded);
 });
