@@ -5,13 +5,16 @@ import { dirname, join } from "node:path";
 import { Terminal } from "../lib/cli/terminal.js";
 import { parseUsage, UsageError } from "../lib/cli/usage.js";
 import { openDevice } from "../lib/device.js";
+import { parseConfig } from "../lib/train/config.js";
+import { openRun } from "../lib/train/run.js";
 import { measureComparisons } from "./compare.js";
 import { measureGeneration } from "./generation.js";
 import { MachinePeak } from "./machine-peak.js";
 import { measureOps } from "./measure-ops.js";
 import { fullSizes, opCases, quickSizes } from "./op-cases.js";
 import { PeerComparisons } from "./peer-comparisons.js";
-import { profileTraining } from "./profile.js";
+import { precisionComparisons } from "./precision.js";
+import { profileOps } from "./profile.js";
 import { describeRun, printProfile, printReport, type Report } from "./report.js";
 import { measureStartup } from "./startup.js";
 import { fullTasks, peerTasks, quickTasks } from "./tasks.js";
@@ -23,12 +26,13 @@ Measures what has the pattern in its name, by default all:
   ops                grouped_gemm, gemm, combine, layer_norm, adam: beside the machine's peak
   "with PyTorch"     moe_block, training_step: beside PyTorch, where that is installed
   "with tfjs-wasm"   moe_block forward: beside TensorFlow.js, where that is installed
+  "with f32"         training_step with bf16 products, beside float32
   training           the quickstart's speed, and what it does to the event loop
   generation         time per token
   startup            from import to the first training step
 
   --json <file>  where to write the results; without it a complete run writes bench/results/<processor>.json
-  --profile      shows instead which ops a training step spends its time in
+  --profile      shows instead which ops moe_block, training_step or training spend their time in
   --quick        tiny sizes, few samples: does it run at all?`;
 
 /** Samples and sizes. */
@@ -63,7 +67,7 @@ async function main(args: string[]): Promise<void> {
   if (values.help) {
     terminal.print(help);
   } else if (values.profile) {
-    printProfile(await profileTraining(effort.steps), terminal);
+    await profile(positionals[0] ?? "", effort, terminal);
   } else {
     const report = await measure(positionals[0] ?? "", effort);
     printReport(report, terminal);
@@ -82,8 +86,9 @@ async function measure(pattern: string, effort: typeof full): Promise<Report> {
   const cases = opCases(device, effort.sizes).filter(({ name }) => matches(name));
   const isWanted = ({ name, rival }: { name: string; rival: string }) => matches(`${name} with ${rival}`);
   const tasks = peerTasks(device, effort.tasks, threads).filter(isWanted);
+  const others = precisionComparisons(effort.tasks.training, threads).filter(isWanted);
   const [training, generation, startup] = ["training", "generation", "startup"].map(matches);
-  if (cases.length + tasks.length === 0 && !training && !generation && !startup) {
+  if (cases.length + tasks.length + others.length === 0 && !training && !generation && !startup) {
     throw new UsageError(`nothing has "${pattern}" in its name`, "see --help");
   }
   const ops = await measureOps(cases, {
@@ -94,7 +99,7 @@ async function measure(pattern: string, effort: typeof full): Promise<Report> {
     sampleSeconds: effort.sampleSeconds,
   });
   const peers = await PeerComparisons.open(device, tasks);
-  const comparisons = await measureComparisons(peers.comparisons, {
+  const comparisons = await measureComparisons([...peers.comparisons, ...others], {
     peak,
     rounds: effort.comparisonRounds,
   }).finally(() => peers.end());
@@ -108,6 +113,24 @@ async function measure(pattern: string, effort: typeof full): Promise<Report> {
     generation: generation ? await measureGeneration(peak, effort.generation) : [],
     startup: startup ? await measureStartup(effort.processes) : null,
   };
+}
+
+async function profile(pattern: string, effort: typeof full, terminal: Terminal): Promise<void> {
+  const device = openDevice();
+  const tasks = peerTasks(device, effort.tasks, device.threads);
+  const runs = new Map(tasks.map(({ name, workload, topK }) => [name, () => workload.run(topK)]));
+  for (const [name, run] of runs) {
+    if (name.includes(pattern))
+      printProfile(name, await profileOps(device, effort.comparisonRounds, run), terminal);
+  }
+  if (!"training".includes(pattern)) return;
+  const quickstart = await openRun(parseConfig({ train: { steps: effort.steps + 1 } }));
+  let steps = 0;
+  const shares = await profileOps(device, effort.steps, () =>
+    quickstart.trainer.train({ steps: (steps += 1) }),
+  );
+  printProfile("a step of the quickstart", shares, terminal);
+  await quickstart.close();
 }
 
 function resultFile({ machine }: Report): string {

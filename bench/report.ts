@@ -166,18 +166,16 @@ function gigaflops(samples: readonly number[]): string {
   return `${(median(samples) / 1e9).toFixed(1)} (+- ${percent(spread(samples))})`;
 }
 
-export function printProfile(shares: readonly OpShare[], terminal: Terminal): void {
-  const total = shares.reduce((sum, { secondsPerStep }) => sum + secondsPerStep, 0);
-  terminal.heading(
-    `One training step of the quickstart, ${milliseconds(total)} ms with a wait after each op`,
-  );
+export function printProfile(what: string, shares: readonly OpShare[], terminal: Terminal): void {
+  const total = shares.reduce((sum, { secondsPerRun }) => sum + secondsPerRun, 0);
+  terminal.heading(`${what}: ${milliseconds(total)} ms with a wait after each op`);
   terminal.table(
     ["op", "calls", "ms", "share"],
-    shares.map(({ op, callsPerStep, secondsPerStep }) => [
+    shares.map(({ op, callsPerRun, secondsPerRun }) => [
       op,
-      callsPerStep.toFixed(0),
-      milliseconds(secondsPerStep),
-      percent(secondsPerStep / total),
+      callsPerRun.toFixed(0),
+      milliseconds(secondsPerRun),
+      percent(secondsPerRun / total),
     ]),
   );
 }

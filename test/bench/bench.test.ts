@@ -87,6 +87,11 @@ describe("bench --quick", () => {
     }
   });
 
+  test("compares bf16 products with float32", () => {
+    const names = report.comparisons.filter(({ rival }) => rival === "f32").map(({ name }) => name);
+    expect(names).toContain("training_step bf16 k=2");
+  });
+
   test("has what generation and a first step cost", () => {
     for (const { secondsPerToken, bytesPerToken, floorSecondsPerToken } of report.generation) {
       expect(floorSecondsPerToken).toBeGreaterThan(0);
@@ -107,6 +112,20 @@ describe("bench --quick", () => {
     });
     expect(Date.parse(report.date)).toBeGreaterThan(0);
   });
+});
+
+test("bench --profile shows where a computation's time goes", () => {
+  const output = node(
+    "--import",
+    "./scripts/typescript.mjs",
+    "bench/bench.ts",
+    "step k=8",
+    "--profile",
+    "--quick",
+  );
+  expect(output).toMatch(/^training_step k=8: [\d.]+ ms/m);
+  // One product of the experts forward, one back, and one for the input's gradient: three a layer, which is one here.
+  expect(output).toMatch(/^ +groupedGemm +3 +[\d.]+ +[\d.]+ %$/m);
 });
 
 test("an unknown pattern is refused with what to do", () => {
