@@ -23,32 +23,35 @@ import { measureTraining } from "./training.js";
 const help = `Usage: npm run bench -- [pattern] [options]
 
 Measures what has the pattern in its name, by default all:
-  ops                grouped_gemm, gemm, combine, layer_norm, adam: beside the machine's peak
-  "with PyTorch"     moe_block, training_step: beside PyTorch, where that is installed
-  "with tfjs-wasm"   moe_block forward: beside TensorFlow.js, where that is installed
-  "with f32"         training_step with bf16 products, beside float32
-  training           the quickstart's speed, and what it does to the event loop
-  generation         time per token
-  startup            from import to the first training step
+  grouped_gemm, gemm, combine, layer_norm, adam          beside what the machine can do
+  moe_block, training_step "with PyTorch"                beside PyTorch, where that is installed
+  moe_block forward "with tfjs-wasm"                     beside TensorFlow.js, where that is installed
+  training_step bf16 "with f32"                          bf16 products beside float32
+  quickstart training, quickstart generation             speed of the small model of npm start
+  startup                                                from import to the first training step
 
   --json <file>  where to write the results; without it a complete run writes bench/results/<processor>.json
-  --profile      shows instead which ops moe_block, training_step or training spend their time in
+  --profile      shows instead which ops moe_block, training_step, quickstart training spend time in
   --quick        tiny sizes, few samples: does it run at all?`;
+
+const quickstartTraining = "quickstart training";
 
 /** Samples and sizes. */
 const full = {
-  ...{ sizes: fullSizes, rounds: 9, sampleSeconds: 0.04, peakMilliseconds: 20 },
-  ...{
-    tasks: fullTasks,
-    comparisonRounds: 5,
-    steps: 50,
-    generation: { rounds: 3, tokens: 1000 },
-    processes: 7,
-  },
+  ops: { sizes: fullSizes, rounds: 9, sampleSeconds: 0.04 },
+  peakMilliseconds: 20,
+  comparisons: { sizes: fullTasks, rounds: 5 },
+  trainingSteps: 50,
+  generation: { rounds: 3, tokens: 1000 },
+  startups: 7,
 };
 const quick: typeof full = {
-  ...{ sizes: quickSizes, rounds: 1, sampleSeconds: 0, peakMilliseconds: 1 },
-  ...{ tasks: quickTasks, comparisonRounds: 1, steps: 2, generation: { rounds: 1, tokens: 4 }, processes: 1 },
+  ops: { sizes: quickSizes, rounds: 1, sampleSeconds: 0 },
+  peakMilliseconds: 1,
+  comparisons: { sizes: quickTasks, rounds: 1 },
+  trainingSteps: 2,
+  generation: { rounds: 1, tokens: 4 },
+  startups: 1,
 };
 
 async function main(args: string[]): Promise<void> {
@@ -83,53 +86,50 @@ async function measure(pattern: string, effort: typeof full): Promise<Report> {
   const run = describeRun(device);
   const peak = new MachinePeak(device, effort.peakMilliseconds);
   const matches = (name: string): boolean => name.includes(pattern);
-  const cases = opCases(device, effort.sizes).filter(({ name }) => matches(name));
   const isWanted = ({ name, rival }: { name: string; rival: string }) => matches(`${name} with ${rival}`);
-  const tasks = peerTasks(device, effort.tasks, threads).filter(isWanted);
-  const others = precisionComparisons(effort.tasks.training, threads).filter(isWanted);
-  const [training, generation, startup] = ["training", "generation", "startup"].map(matches);
+  const { sizes, rounds } = effort.comparisons;
+  const cases = opCases(device, effort.ops.sizes).filter(({ name }) => matches(name));
+  const tasks = peerTasks(device, sizes, threads).filter(isWanted);
+  const others = precisionComparisons(sizes.training, threads).filter(isWanted);
+  const [training, generation, startup] = [quickstartTraining, "quickstart generation", "startup"].map(
+    matches,
+  );
   if (cases.length + tasks.length + others.length === 0 && !training && !generation && !startup) {
     throw new UsageError(`nothing has "${pattern}" in its name`, "see --help");
   }
-  const ops = await measureOps(cases, {
-    device,
-    peak,
-    threads: [...new Set([1, threads])],
-    rounds: effort.rounds,
-    sampleSeconds: effort.sampleSeconds,
-  });
+  const { sampleSeconds } = effort.ops;
+  const threadCounts = [...new Set([1, threads])];
+  const opRun = { device, peak, threads: threadCounts, rounds: effort.ops.rounds, sampleSeconds };
+  const ops = await measureOps(cases, opRun);
   const peers = await PeerComparisons.open(device, tasks);
-  const comparisons = await measureComparisons([...peers.comparisons, ...others], {
-    peak,
-    rounds: effort.comparisonRounds,
-  }).finally(() => peers.end());
+  const comparisons = await measureComparisons([...peers.comparisons, ...others], { peak, rounds }).finally(
+    () => peers.end(),
+  );
   device.setThreads(threads);
   return {
     ...run,
     ops,
     comparisons,
     missingPeers: [...peers.missing].map(({ name, install }) => ({ name, install })),
-    training: training ? await measureTraining(effort.steps) : null,
+    training: training ? await measureTraining(effort.trainingSteps) : null,
     generation: generation ? await measureGeneration(peak, effort.generation) : [],
-    startup: startup ? await measureStartup(effort.processes) : null,
+    startup: startup ? await measureStartup(effort.startups) : null,
   };
 }
 
 async function profile(pattern: string, effort: typeof full, terminal: Terminal): Promise<void> {
   const device = openDevice();
-  const tasks = peerTasks(device, effort.tasks, device.threads);
+  const { sizes, rounds } = effort.comparisons;
+  const tasks = peerTasks(device, sizes, device.threads);
   const runs = new Map(tasks.map(({ name, workload, topK }) => [name, () => workload.run(topK)]));
   for (const [name, run] of runs) {
-    if (name.includes(pattern))
-      printProfile(name, await profileOps(device, effort.comparisonRounds, run), terminal);
+    if (name.includes(pattern)) printProfile(name, await profileOps(device, rounds, run), terminal);
   }
-  if (!"training".includes(pattern)) return;
-  const quickstart = await openRun(parseConfig({ train: { steps: effort.steps + 1 } }));
+  if (!quickstartTraining.includes(pattern)) return;
+  const quickstart = await openRun(parseConfig({ train: { steps: effort.trainingSteps + 1 } }));
   let steps = 0;
-  const shares = await profileOps(device, effort.steps, () =>
-    quickstart.trainer.train({ steps: (steps += 1) }),
-  );
-  printProfile("a step of the quickstart", shares, terminal);
+  const step = () => quickstart.trainer.train({ steps: (steps += 1) });
+  printProfile(quickstartTraining, await profileOps(device, effort.trainingSteps, step), terminal);
   await quickstart.close();
 }
 

@@ -59,15 +59,15 @@ export function printReport(report: Report, terminal: Terminal): void {
   if (comparisons.length > 0) printComparisons(comparisons, terminal);
   for (const { name, install } of missingPeers) terminal.print(`  not compared with ${name}: ${install}`);
   if (training) {
-    terminal.heading("Training the quickstart");
+    terminal.heading("Quickstart training");
     terminal.pairs(trainingPairs(training));
   }
   if (generation.length > 0) {
-    terminal.heading("Generating with the quickstart's model");
+    terminal.heading("Quickstart generation");
     terminal.pairs(generation.map(generationPair));
   }
   if (startup) {
-    terminal.heading("A program that trains");
+    terminal.heading("Start-up");
     const { importToFirstStepMs, samples } = startup;
     const range = `${percent(spread(samples))} of ${samples.length} processes`;
     terminal.pairs([["import to first step", `${importToFirstStepMs.toFixed(0)} ms (+- ${range})`]]);
