@@ -8,6 +8,7 @@ import { checkAgreement } from "./agreement.js";
 import type { Comparison } from "./compare.js";
 import type { Peer } from "./peers/peer.js";
 import type { PeerKind } from "./peers/peer-kind.js";
+import { median } from "./statistics.js";
 import { timed, type Workload } from "./workload.js";
 
 /** Something to do beside a peer. */
@@ -90,15 +91,20 @@ function groupsOf(tasks: readonly PeerTask[]): PeerTask[][] {
   return [...groups.values()];
 }
 
-/** Tries each peer, after a run that is not counted. */
+const trials = 5;
+
+/** Tries the peers in turn, after a run that is not counted. */
 async function fastest(peers: readonly Peer[], what: Record<string, unknown>): Promise<Peer> {
   if (peers.length === 1) return peers[0]!;
-  const times = [];
-  for (const peer of peers) {
-    await seconds(peer, what);
-    times.push(Math.min(await seconds(peer, what), await seconds(peer, what)));
+  const times = peers.map((): number[] => []);
+  for (let trial = -1; trial < trials; trial += 1) {
+    for (const [i, peer] of peers.entries()) {
+      const time = await seconds(peer, what);
+      if (trial >= 0) times[i]!.push(time);
+    }
   }
-  return peers[times.indexOf(Math.min(...times))]!;
+  const medians = times.map(median);
+  return peers[medians.indexOf(Math.min(...medians))]!;
 }
 
 async function seconds(peer: Peer, what: Record<string, unknown>): Promise<number> {
