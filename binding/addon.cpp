@@ -12,7 +12,6 @@
 #include "binding/errors.h"
 #include "binding/promise.h"
 #include "binding/read_value.h"
-#include "cpu/backend.h"
 
 namespace hr::binding {
 
@@ -86,7 +85,7 @@ napi_value open_device(napi_env env, napi_callback_info info) {
 napi_value cpu_isas(napi_env env, napi_callback_info) {
   return guarded(env, [&]() -> napi_value {
     Napi::Array names = Napi::Array::New(env);
-    for (const std::string& isa : cpu::available_isas()) names.Set(names.Length(), isa);
+    for (const std::string& isa : cpu_instruction_sets()) names.Set(names.Length(), isa);
     return names;
   });
 }

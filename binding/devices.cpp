@@ -42,6 +42,8 @@ std::unique_ptr<Backend> open_backend(const DeviceRequest& request) {
   throw Error(ErrorKind::device, "openDevice", "kind", "this build has no device \"" + request.kind + "\"");
 }
 
+std::vector<std::string> cpu_instruction_sets() { return cpu::available_isas(); }
+
 int num_cuda_devices() {
 #if HR_WITH_CUDA
   return cuda::num_devices();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "ops/backend.h"
 #include "ops/precision.h"
@@ -21,6 +22,8 @@ struct DeviceRequest {
 
 // Throws Error{device} for a kind that is not in this build, and for what the backend refuses.
 std::unique_ptr<Backend> open_backend(const DeviceRequest& request);
+
+std::vector<std::string> cpu_instruction_sets();  // best first
 
 // How many GPUs can be opened; 0 where this build or machine has none.
 int num_cuda_devices();

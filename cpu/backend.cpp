@@ -191,7 +191,13 @@ std::vector<std::string> available_isas() {
   return names;
 }
 
-std::unique_ptr<Backend> open_backend(const Config& config) { return std::make_unique<CpuBackend>(config); }
+std::unique_ptr<Backend> open_backend(const Config& config) {
+  if (config.precision == Precision::tf32 && config.isa != kReference) {
+    throw Error(ErrorKind::device, "openDevice", "dtype",
+                "processors have no tf32 products. Use dtype \"f32\" or \"bf16\", or device \"cuda\"");
+  }
+  return std::make_unique<CpuBackend>(config);
+}
 
 }  // namespace cpu
 }  // namespace hr

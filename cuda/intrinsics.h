@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #define HR_DEVICE __device__ __forceinline__
+#define HR_UNROLL _Pragma("unroll")
 
 namespace hr::cuda {
 
@@ -56,6 +57,12 @@ struct alignas(16) Float4 {
 };
 HR_DEVICE Float4 load4(const float* from) { return *reinterpret_cast<const Float4*>(from); }
 HR_DEVICE void store4(float* to, const Float4& x) { *reinterpret_cast<Float4*>(to) = x; }
+
+HR_DEVICE void store_words4(uint32_t* to, uint32_t x0, uint32_t x1, uint32_t x2, uint32_t x3) {
+  *reinterpret_cast<uint4*>(to) = make_uint4(x0, x1, x2, x3);
+}
+// 8 bytes at an 8-byte boundary.
+HR_DEVICE void store2(float* to, float x0, float x1) { *reinterpret_cast<float2*>(to) = make_float2(x0, x1); }
 
 HR_DEVICE uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
@@ -150,7 +157,7 @@ HR_DEVICE void warp_multiply_tf32(float (&sums)[kRows][kColumns][4], const uint3
 HR_DEVICE uint32_t to_tf32(float x) {
   uint32_t bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-  return bits;
+  return bits & 0xFFFFE000u;  // the instruction leaves them open
 }
 // Two numbers rounded to bf16 (nearest even), `low` in the lower half.
 HR_DEVICE uint32_t to_bf16_pair(float low, float high) {
@@ -165,6 +172,8 @@ HR_DEVICE uint32_t to_bf16_pair(float low, float high) {
 HR_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 HR_DEVICE float exp(float x) { return ::expf(x); }
 HR_DEVICE float log(float x) { return ::logf(x); }
+HR_DEVICE float erfc(float x) { return ::erfcf(x); }
+HR_DEVICE float tanh(float x) { return ::tanhf(x); }
 HR_DEVICE float sqrt(float x) { return ::sqrtf(x); }
 HR_DEVICE float infinity() { return __int_as_float(0x7F800000); }
 HR_DEVICE int count_ones(uint32_t x) { return __popc(x); }

@@ -1,6 +1,8 @@
 // Builds build/Release/hyperrouter.node when it is missing or older than its sources. Silent when fresh.
-// --sanitize builds build/sanitize/Release/hyperrouter.node with AddressSanitizer and UBSan instead.
-// Uses cmake-js; without CMake on the machine it falls back to node-gyp.
+//   --emulated  build/Release/hyperrouter-emulated.node, with the CUDA backend on an emulated GPU, for tests
+//   --sanitize  build/sanitize/Release/..., with AddressSanitizer and UBSan
+//   --cuda      build/cuda/Release/hyperrouter.node, with the CUDA backend; needs nvcc 13
+// Uses cmake-js; without CMake on the machine it falls back to node-gyp, which builds the plain addon only.
 import { existsSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -8,34 +10,43 @@ import { CommandError, capture, isMain, isOnPath, main, root } from "./command.m
 import { hashFiles, readStamp, withLock, writeStamp } from "./stamp.mjs";
 
 const sources = ["CMakeLists.txt", "ops", "cpu", "binding", "scripts/node-gyp"];
+const cudaSources = ["cuda", "test/emulator"];
+const kinds = ["emulated", "sanitize", "cuda"];
 
 /** Builds when needed; true if it did. Call it under withLock(). */
-export function buildNative({ sanitize = false } = {}) {
-  const folder = join(root, "build", sanitize ? "sanitize" : "");
-  const addon = join(folder, "Release", "hyperrouter.node");
-  const stamp = join(folder, "stamp");
-  const hash = hashFiles(sources, `${process.platform}-${process.arch}`);
+export function buildNative({ emulated = false, sanitize = false, cuda = false } = {}) {
+  const folder = join(root, "build", sanitize ? "sanitize" : cuda ? "cuda" : "");
+  const addon = join(folder, "Release", `hyperrouter${emulated ? "-emulated" : ""}.node`);
+  const stamp = join(folder, `stamp${emulated ? "-emulated" : ""}`);
+  const inputs = emulated || cuda ? [...sources, ...cudaSources] : sources;
+  const hash = hashFiles(inputs, `${process.platform}-${process.arch}`);
   if (existsSync(addon) && readStamp(stamp) === hash) return false;
 
   rmSync(stamp, { force: true });
-  const useCMake = sanitize || isOnPath("cmake");
-  console.log(`Building the native addon with ${useCMake ? "CMake" : "node-gyp"} ...`);
+  const options = { emulated, sanitize, cuda };
+  const wanted = kinds.filter((kind) => options[kind]);
+  const useCMake = wanted.length > 0 || isOnPath("cmake");
+  console.log(
+    `Building ${["the native addon", ...wanted].join(", ")} with ${useCMake ? "CMake" : "node-gyp"} ...`,
+  );
   const started = Date.now();
-  const { status, output } = useCMake ? buildWithCMake(folder, sanitize) : buildWithGyp();
-  if (status !== 0) fail("The native build failed.", output, sanitize);
-  if (!sanitize) checkLoads(addon);
+  const { status, output } = useCMake ? buildWithCMake(folder, options) : buildWithGyp();
+  if (status !== 0) fail("The native build failed.", output, wanted);
+  if (!sanitize) checkLoads(addon, wanted);
   writeStamp(stamp, hash);
   console.log(`Built ${addon} in ${((Date.now() - started) / 1000).toFixed(0)} s.`);
   return true;
 }
 
-function buildWithCMake(folder, sanitize) {
+function buildWithCMake(folder, { emulated, sanitize, cuda }) {
   // The cache remembers the folder and the generator; both may have changed since.
   rmSync(join(folder, "CMakeCache.txt"), { force: true });
   const cmakeJs = join(root, "node_modules", "cmake-js", "bin", "cmake-js");
-  const args = [cmakeJs, "build", "--out", folder, "--log-level", "warn"];
+  const target = emulated ? "addon_emulated" : "addon";
+  const args = [cmakeJs, "build", "--out", folder, "--log-level", "warn", "--target", target];
   if (isOnPath("ninja")) args.push("--generator", "Ninja");
   if (sanitize) args.push("--CDHR_SANITIZE=ON");
+  if (cuda) args.push("--CDHR_WITH_CUDA=ON");
   const env = { CMAKE_BUILD_PARALLEL_LEVEL: String(availableParallelism()), ...process.env };
   return capture(process.execPath, args, { env });
 }
@@ -47,18 +58,20 @@ function buildWithGyp() {
 const loadScript =
   "try { require(process.argv[1]) } catch (error) { console.log(error.message); process.exit(1) }";
 
-function checkLoads(addon) {
+function checkLoads(addon, wanted) {
   const { status, output } = capture(process.execPath, ["-e", loadScript, addon]);
-  if (status !== 0) fail("The native addon was built but does not load.", output);
+  if (status !== 0) fail("The native addon was built but does not load.", output, wanted);
 }
 
-function fail(reason, output, sanitize = false) {
+function fail(reason, output, wanted) {
   const lines = output.trimEnd().split("\n");
   const tail = lines.filter((line) => !/^\[\d+\/\d+\] Building/.test(line)).slice(-40);
-  const command = `npm run ${sanitize ? "build:sanitize" : "build:native"}`;
+  const flags = wanted.map((kind) => ` --${kind}`).join("");
+  const command = flags ? `node scripts/build-native.mjs${flags}` : "npm run build:native";
   throw new CommandError(`${tail.join("\n")}\n\n${reason} Fix the error above, then run: ${command}`);
 }
 
 if (isMain(import.meta.url)) {
-  await main(() => withLock(() => buildNative({ sanitize: process.argv.includes("--sanitize") })));
+  const options = Object.fromEntries(kinds.map((kind) => [kind, process.argv.includes(`--${kind}`)]));
+  await main(() => withLock(() => buildNative(options)));
 }

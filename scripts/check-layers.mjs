@@ -5,8 +5,14 @@ import { root } from "./command.mjs";
 import { listFiles } from "./stamp.mjs";
 
 // C++: folder -> folders it may include from.
-const includes = { ops: ["ops"], cpu: ["cpu", "ops"], binding: ["binding", "ops"] };
-const bindingMayInclude = "cpu/backend.h"; // in one file of binding/
+const includes = {
+  ops: ["ops"],
+  cpu: ["cpu", "ops"],
+  cuda: ["cuda", "ops"],
+  binding: ["binding", "ops"],
+  "test/emulator": ["test", "ops"],
+};
+const backends = ["cpu/backend.h", "cuda/backend.h"]; // included by one file of binding/
 
 // TypeScript: lowest layer first. A file imports from its own layer and from those before it.
 const layers = [
@@ -31,12 +37,12 @@ const files = (folder, pattern) =>
 const matches = (text, pattern) => [...text.matchAll(pattern)].map((match) => match[1]);
 
 function checkIncludes() {
-  const backendUsers = [];
+  const backendUsers = new Set();
   for (const folder of Object.keys(includes)) {
-    for (const file of files(folder, /\.(h|cpp)$/)) {
+    for (const file of files(folder, /\.(h|cpp|cu)$/)) {
       const text = read(file);
       for (const include of matches(text, /^#include "([^"]+)"/gm)) {
-        if (folder === "binding" && include === bindingMayInclude) backendUsers.push(file);
+        if (folder === "binding" && backends.includes(include)) backendUsers.add(file);
         else if (!includes[folder].includes(include.split("/")[0]))
           problems.push(`${file} includes ${include}`);
       }
@@ -44,8 +50,8 @@ function checkIncludes() {
         problems.push(`${file} includes Node-API`);
     }
   }
-  if (backendUsers.length > 1)
-    problems.push(`only one file may include ${bindingMayInclude}: ${backendUsers.join(", ")}`);
+  if (backendUsers.size > 1)
+    problems.push(`only one file may include ${backends.join(", ")}: ${[...backendUsers].join(", ")}`);
 }
 
 /** The layer number of a file below lib/. */

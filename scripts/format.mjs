@@ -11,7 +11,8 @@ export function prettier(check) {
 
 export function clangFormat(check) {
   const bin = join(root, "node_modules", "clang-format", "index.js");
-  const files = listFiles("ops", "cpu", "binding", "bench").filter((file) => /\.(h|cpp)$/.test(file));
+  const folders = ["ops", "cpu", "cuda", "binding", "bench", "test/emulator"];
+  const files = listFiles(...folders).filter((file) => /\.(h|cpp|cu)$/.test(file));
   const mode = check ? ["--dry-run", "-Werror"] : ["-i"];
   const names = files.map((file) => relative(root, file));
   const { status, output } = capture(process.execPath, [bin, ...mode, ...names]);

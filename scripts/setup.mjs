@@ -2,14 +2,16 @@
 // missing or stale, so `npm start` and `npm test` run it every time. Needs nothing but Node itself.
 import { chmodSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { CommandError, capture, isMain, main, root, run } from "./command.mjs";
+import { CommandError, capture, isMain, isOnPath, main, root, run } from "./command.mjs";
 import { buildNative } from "./build-native.mjs";
 import { hashFiles, readStamp, withLock, writeStamp } from "./stamp.mjs";
 
-export function setup() {
+/** @param emulated Also the addon for tests on the emulated GPU, which only CMake builds. */
+export function setup({ emulated = false } = {}) {
   withLock(() => {
     installDependencies();
     buildNative();
+    if (emulated && isOnPath("cmake")) buildNative({ emulated });
     compileTypeScript();
   });
 }
@@ -58,4 +60,4 @@ function compileTypeScript() {
   writeStamp(stamp, hash);
 }
 
-if (isMain(import.meta.url)) await main(setup);
+if (isMain(import.meta.url)) await main(() => setup());

@@ -7,8 +7,18 @@ import { listFiles } from "./stamp.mjs";
 
 const guide = 400;
 
-for (const file of listFiles("ops", "cpu", "binding", "lib", "test", "bench", "examples", "scripts")) {
-  if (!/\.(h|cpp|ts|mjs)$/.test(file) || file.endsWith(".gen.ts")) continue;
+for (const file of listFiles(
+  "ops",
+  "cpu",
+  "cuda",
+  "binding",
+  "lib",
+  "test",
+  "bench",
+  "examples",
+  "scripts",
+)) {
+  if (!/\.(h|cpp|cu|ts|mjs)$/.test(file) || file.endsWith(".gen.ts")) continue;
   const lines = readFileSync(file, "utf8").split("\n");
   if (lines.length - 1 <= guide) continue;
   const explained = lines.slice(0, 20).some((line) => line.includes("Long because"));

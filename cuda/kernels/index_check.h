@@ -11,11 +11,14 @@
 namespace hr::cuda {
 
 // Fails for the first of the n entries outside low .. high.
-void check_indices(Context& ctx, const char* op, const char* arg, const int32_t* indices, int64_t n, int64_t low,
-                   int64_t high);
+void check_indices(Context& ctx, const char* op, const char* arg, const int32_t* indices, int64_t n,
+                   int64_t low, int64_t high);
 
 // Fails unless offsets[0] is 0 and the num_experts entries after it neither fall nor exceed num_routed.
 void check_offsets(Context& ctx, const char* op, const int32_t* offsets, int64_t num_experts,
                    int64_t num_routed);
+
+// Fails unless cutoffs[0] is `first` and each of the n cutoffs is above the one before.
+void check_cutoffs(Context& ctx, const char* op, const int32_t* cutoffs, int64_t n, int64_t first);
 
 }  // namespace hr::cuda

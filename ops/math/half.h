@@ -1,4 +1,4 @@
-// half: the 16-bit storage types, and conversions that round to nearest even on every device.
+// half: the short float types, and conversions to them that are the same on every device.
 //
 //   bf16   1 sign, 8 exponent, 7 mantissa bits: the upper half of an f32
 //   f16    1 sign, 5 exponent, 10 mantissa bits: IEEE 754 binary16, largest 65504, subnormal below 2^-14
@@ -69,6 +69,13 @@ HR_HD inline float round_to_odd(double x) {
   const double nearest_magnitude = static_cast<double>(float_of(bits & 0x7FFFFFFFu));
   const uint32_t toward_zero = nearest_magnitude > magnitude ? bits - 1 : bits;
   return float_of(nearest_magnitude == magnitude || x != x ? bits : toward_zero | 1u);
+}
+
+// x rounded to tf32, an f32 with 10 mantissa bits: to nearest, ties away from zero, as GPUs do it.
+HR_HD inline float to_tf32(float x) {
+  const uint32_t bits = bits_of(x);
+  const bool finite = (bits & 0x7F800000u) != 0x7F800000u;
+  return float_of((finite ? bits + 0x1000u : bits) & 0xFFFFE000u);
 }
 
 HR_HD inline Bf16 to_bf16(double x) { return to_bf16(round_to_odd(x)); }

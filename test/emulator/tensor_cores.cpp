@@ -119,12 +119,6 @@ void multiply(Element element, int rows, int columns, float* sums, const uint32_
   Block::current().collective("warp_multiply", execute_multiply, &args, where);
 }
 
-uint32_t rounded_to_tf32(float x) {
-  const uint32_t bits = math::bits_of(x);
-  const bool finite = (bits & 0x7F800000u) != 0x7F800000u;
-  return (finite ? bits + 0x1000u : bits) & 0xFFFFE000u;
-}
-
 uint32_t rounded_to_bf16_pair(float low, float high) {
   return static_cast<uint32_t>(math::to_bf16(high).bits) << 16 | math::to_bf16(low).bits;
 }

@@ -15,7 +15,6 @@ void load_matrices(uint32_t (&r)[4], const void* row, bool transposed, Where whe
 void multiply(Element element, int rows, int columns, float* sums, const uint32_t* a, const uint32_t* b,
               Where where);
 
-uint32_t rounded_to_tf32(float x);
 uint32_t rounded_to_bf16_pair(float low, float high);
 
 }  // namespace hr::emulator

@@ -8,12 +8,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 
+#include "ops/math/half.h"
 #include "test/emulator/block.h"
 #include "test/emulator/launch.h"
 #include "test/emulator/tensor_cores.h"
 
 #define HR_DEVICE inline
+#define HR_UNROLL
 
 namespace hr::cuda {
 
@@ -82,18 +85,30 @@ inline uint32_t warp_ballot(bool predicate, Where where = Where::current()) {
 struct alignas(16) Float4 {
   float v[4];
 };
-inline void check_aligned(const void* pointer, Where where) {
-  if (reinterpret_cast<uintptr_t>(pointer) % 16) {
-    Block::current().fail("accesses 16 bytes at an address that is not a multiple of 16", where);
-  }
+inline void check_aligned(const void* pointer, int bytes, Where where) {
+  if (reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(bytes) == 0) return;
+  const std::string size = std::to_string(bytes);
+  Block::current().fail("accesses " + size + " bytes at an address that is not a multiple of " + size, where);
 }
 inline Float4 load4(const float* from, Where where = Where::current()) {
-  check_aligned(from, where);
+  check_aligned(from, 16, where);
   return *reinterpret_cast<const Float4*>(from);
 }
 inline void store4(float* to, const Float4& x, Where where = Where::current()) {
-  check_aligned(to, where);
+  check_aligned(to, 16, where);
   *reinterpret_cast<Float4*>(to) = x;
+}
+
+inline void store_words4(uint32_t* to, uint32_t x0, uint32_t x1, uint32_t x2, uint32_t x3,
+                         Where where = Where::current()) {
+  check_aligned(to, 16, where);
+  const uint32_t words[] = {x0, x1, x2, x3};
+  std::memcpy(to, words, sizeof words);
+}
+inline void store2(float* to, float x0, float x1, Where where = Where::current()) {
+  check_aligned(to, 8, where);
+  to[0] = x0;
+  to[1] = x1;
 }
 
 inline void copy_async16(void* to, const void* from, int valid_bytes, Where where = Where::current()) {
@@ -133,12 +148,14 @@ void warp_multiply_tf32(float (&sums)[kRows][kColumns][4], const uint32_t (&a)[k
   emulator::multiply(emulator::Element::tf32, kRows, kColumns, sums[0][0], a[0], b[0], where);
 }
 
-inline uint32_t to_tf32(float x) { return emulator::rounded_to_tf32(x); }
+inline uint32_t to_tf32(float x) { return math::bits_of(math::to_tf32(x)); }
 inline uint32_t to_bf16_pair(float low, float high) { return emulator::rounded_to_bf16_pair(low, high); }
 
 inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline float exp(float x) { return std::exp(x); }
 inline float log(float x) { return std::log(x); }
+inline float erfc(float x) { return std::erfc(x); }
+inline float tanh(float x) { return std::tanh(x); }
 inline float sqrt(float x) { return std::sqrt(x); }
 inline float infinity() { return HUGE_VALF; }
 inline int count_ones(uint32_t x) { return __builtin_popcount(x); }

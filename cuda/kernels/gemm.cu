@@ -1,0 +1,143 @@
+// gemm: c = act(op(a) · op(b) + bias), or c += op(a) · op(b). Contract: ops/gemm.h.
+//
+// Weight gradients (a transposed, k the number of tokens) have a long k and few tiles: they are cut into
+// parts of kPartLength, which run side by side into workspace and are then summed in order. How a product is
+// cut depends on its sizes alone, so its bits are the same on every GPU.
+#include "cuda/kernels/activation_math.h"
+#include "cuda/kernels/tiled_product.h"
+
+namespace hr::cuda {
+
+namespace {
+
+// What becomes of the sums of an element of c.
+struct Epilogue {
+  float* c;           // [m, n]
+  const float* bias;  // [n], or null
+  int32_t n;
+  Activation activation;
+  bool accumulate, even;  // even: pairs of columns are aligned to 8 bytes
+
+  HR_DEVICE float value(int64_t row, int32_t column, float sum) const {
+    if (accumulate) return c[row * n + column] + sum;
+    return activate(activation, bias ? sum + bias[column] : sum);
+  }
+};
+
+template <bool kTransposeA, bool kTransposeB>
+struct DenseProduct {
+  static constexpr Layout kLayoutA = kTransposeA ? Layout::by_k : Layout::by_row;
+  static constexpr Layout kLayoutB = kTransposeB ? Layout::by_row : Layout::by_k;
+
+  const float* a;  // [m, k], or [k, m]
+  const float* b;  // [k, n], or [n, k]
+  int64_t width_a, width_b;
+  int32_t m, n, k;
+  int32_t num_parts, part_length;  // of k
+  bool aligned_a, aligned_b;
+  const float* anywhere;
+  float* parts;  // [num_parts, m, n], or null: one part, which the epilogue finishes
+  Epilogue epilogue;
+
+  HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
+    const Raster raster{(m + tile_m - 1) / tile_m, (n + tile_n - 1) / tile_n};
+    const int32_t tiles = raster.tiles_m * raster.tiles_n;
+    const int32_t part = block / tiles;
+    if (part >= num_parts) return false;
+    int32_t i, j;
+    raster.tile_at(block % tiles, i, j);
+    const int32_t first = part * part_length, left = k - first;
+    tile = {i * tile_m, m, j * tile_n, n, first, first + (left < part_length ? left : part_length), part};
+    return true;
+  }
+  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return a + r * width_a; }
+  HR_DEVICE const float* row_b(const Tile&, int32_t r) const { return b + r * width_b; }
+
+  struct RowState {};
+  HR_DEVICE RowState row(const Tile&, int32_t) const { return {}; }
+  HR_DEVICE void store(const Tile& tile, RowState, int32_t row, int32_t column, const float* sums,
+                       int count) const {
+    float* to = (parts ? parts + int64_t{tile.group} * m * n : epilogue.c) + int64_t{row} * n + column;
+    const float first = parts ? sums[0] : epilogue.value(row, column, sums[0]);
+    if (count == 1) {
+      *to = first;
+      return;
+    }
+    const float second = parts ? sums[1] : epilogue.value(row, column + 1, sums[1]);
+    if (epilogue.even) {
+      store2(to, first, second);
+    } else {
+      to[0] = first;
+      to[1] = second;
+    }
+  }
+};
+
+// c = epilogue(parts[0] + parts[1] + ...), in this order.
+struct SumPartsKernel {
+  static constexpr int kThreads = kElementThreads;
+  const float* parts;  // [num_parts, size]
+  int64_t size;
+  int32_t num_parts;
+  Epilogue epilogue;
+
+  HR_DEVICE void operator()() const {
+    for_elements(size, false, [&](int64_t i, auto) {
+      float sum = 0;
+      for (int32_t part = 0; part < num_parts; ++part) sum += parts[part * size + i];
+      epilogue.c[i] = epilogue.value(i / epilogue.n, static_cast<int32_t>(i % epilogue.n), sum);
+    });
+  }
+};
+
+constexpr int32_t kPartLength = 1024;
+constexpr int64_t kFewTiles = 256;
+
+int32_t count_parts(int64_t tiles, int64_t k) {
+  return tiles < kFewTiles ? static_cast<int32_t>(ceil_div(k, kPartLength)) : 1;
+}
+
+template <bool kTransposeA, bool kTransposeB>
+void multiply_dense(Context& ctx, const GemmParams& p) {
+  const int64_t m = p.c.shape[0], n = p.c.shape[1], k = p.a.shape[kTransposeA ? 0 : 1];
+  const auto tiles = [&](int64_t tile) { return ceil_div(m, tile) * ceil_div(n, tile); };
+  // Only sums over tokens: elsewhere a row of c must not depend on how many rows there are.
+  const int32_t num_parts = kTransposeA ? count_parts(tiles(64), k) : 1;
+  float* parts = num_parts > 1 ? ctx.workspace<float>(num_parts * m * n) : nullptr;
+  const float *a = p.a.as<float>(), *b = p.b.as<float>();
+  float* c = p.c.as<float>();
+  const bool even = n % 2 == 0 && (parts || reinterpret_cast<uintptr_t>(c) % 8 == 0);
+  const Epilogue epilogue{c, p.bias.as<float>(), static_cast<int32_t>(n), p.activation, p.accumulate, even};
+  const auto is_aligned = [](const float* data, int64_t width) {
+    return is_aligned16(data) && width % 4 == 0;
+  };
+  const DenseProduct<kTransposeA, kTransposeB> product{a,
+                                                       b,
+                                                       p.a.shape[1],
+                                                       p.b.shape[1],
+                                                       static_cast<int32_t>(m),
+                                                       static_cast<int32_t>(n),
+                                                       static_cast<int32_t>(k),
+                                                       num_parts,
+                                                       num_parts > 1 ? kPartLength : static_cast<int32_t>(k),
+                                                       is_aligned(a, p.a.shape[1]),
+                                                       is_aligned(b, p.b.shape[1]),
+                                                       a,
+                                                       parts,
+                                                       epilogue};
+  multiply(ctx, product, num_parts * tiles(LargeTile::kM), num_parts * tiles(SmallTile::kM));
+  if (parts)
+    launch(ctx, SumPartsKernel{parts, m * n, num_parts, epilogue}, blocks_for(ctx, m * n, kElementThreads));
+}
+
+}  // namespace
+
+void gemm(Context& ctx, const GemmParams& p) {
+  if (p.transpose_a) {
+    p.transpose_b ? multiply_dense<true, true>(ctx, p) : multiply_dense<true, false>(ctx, p);
+  } else {
+    p.transpose_b ? multiply_dense<false, true>(ctx, p) : multiply_dense<false, false>(ctx, p);
+  }
+}
+
+}  // namespace hr::cuda

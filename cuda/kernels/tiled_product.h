@@ -1,0 +1,184 @@
+// tiled_product: c = a · b on tensor cores, tile by tile, for every op that multiplies matrices.
+//
+//   for each tile of c:   stage 0   stage 1   stage 2        kStages stages of kTileK columns of a and rows
+//   of b
+//                           ^ multiply      ^ load           in shared memory, one barrier per stage
+//
+// Which tile a block computes, where rows of a and b lie, and what becomes of the sums is the Product's
+// business, so that dense, gathered and per-expert products share this loop. A Product is a struct with
+//   kLayoutA, kLayoutB                               see tile_loader.h
+//   aligned_a, aligned_b, anywhere                   see TileLoader
+//   find(block, tile_m, tile_n, Tile&) -> bool       the tile of this block; false: there is none
+//   row_a(tile, r), row_b(tile, r) -> const float*   number 0 of a row of the operand
+//   row(tile, r) -> RowState                         what the epilogue needs to know of row r of c
+//   store(tile, RowState, r, column, sums, count)    one or two neighbouring sums of row r, columns column
+//   ...
+// All coordinates are those of the whole c, a or b. Each element is summed along k in one fixed order,
+// whatever the tile: results do not depend on the grid.
+#pragma once
+
+#include "cuda/kernels/tile_fragments.h"
+
+namespace hr::cuda {
+
+// Part of c, and the part of k that it sums over.
+struct Tile {
+  int32_t row, row_end;        // of c; row_end may lie inside of the tile
+  int32_t column, column_end;  // of c
+  int32_t k, k_end;
+  int32_t group;  // for the Product: an expert, a part of k
+};
+
+// kWarpsM x kWarpsN warps, each with a part of the tile of its own.
+template <int kTileM, int kTileN, int kWarpsM, int kWarpsN>
+struct TileShape {
+  static constexpr int kM = kTileM, kN = kTileN;
+  static constexpr int kThreads = kWarpsM * kWarpsN * kWarpSize;
+  static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
+  static constexpr int kColumnsOfWarps = kWarpsN;
+};
+using LargeTile = TileShape<128, 128, 2, 4>;
+using SmallTile = TileShape<64, 64, 2, 2>;
+
+template <typename Product, Precision kPrecision, typename Shape>
+struct ProductKernel {
+  static constexpr int kThreads = Shape::kThreads;
+  static constexpr int kStages = 3;
+
+  using Element = typename Arithmetic<kPrecision>::Element;
+  using StorageA = TileStorage<Element, Product::kLayoutA, Shape::kM>;
+  using StorageB = TileStorage<Element, Product::kLayoutB, Shape::kN>;
+  static constexpr size_t kStageBytes = StorageA::kBytes + StorageB::kBytes;
+  static constexpr size_t kSharedBytes = kStages * kStageBytes;
+  static constexpr int kBlocksM = Shape::kWarpM / 16, kBlocksN = Shape::kWarpN / 8;
+
+  Product product;
+
+  HR_DEVICE void operator()() const {
+    Tile tile;
+    if (!product.find(block_x(), Shape::kM, Shape::kN, tile)) return;
+    float sums[kBlocksM][kBlocksN][4] = {};
+    multiply(tile, sums);
+    store(tile, sums);
+  }
+
+ private:
+  HR_DEVICE static Element* stage_a(int stage) { return shared_memory<Element>(stage * kStageBytes); }
+  HR_DEVICE static Element* stage_b(int stage) {
+    return shared_memory<Element>(stage * kStageBytes + StorageA::kBytes);
+  }
+
+  template <Layout kLayout>
+  HR_DEVICE static TileBounds bounds(int32_t first, int32_t end, int32_t k, int32_t k_end) {
+    if constexpr (kLayout == Layout::by_row) return {first, end, k, k_end};
+    return {k, k_end, first, end};
+  }
+
+  HR_DEVICE void multiply(const Tile& tile, float (&sums)[kBlocksM][kBlocksN][4]) const {
+    TileLoader<Element, Product::kLayoutA, Shape::kM, kThreads> a(product.aligned_a, product.anywhere);
+    TileLoader<Element, Product::kLayoutB, Shape::kN, kThreads> b(product.aligned_b, product.anywhere);
+    const int32_t num_stages = (tile.k_end - tile.k + kTileK - 1) / kTileK;
+    const auto start = [&](int32_t number) {  // past the end there is nothing left to copy
+      const int32_t k = tile.k + number * kTileK;
+      const int stage = number % kStages;
+      if (number < num_stages) {
+        a.start(stage_a(stage), bounds<Product::kLayoutA>(tile.row, tile.row_end, k, tile.k_end),
+                [&](int32_t r) { return product.row_a(tile, r); });
+        b.start(stage_b(stage), bounds<Product::kLayoutB>(tile.column, tile.column_end, k, tile.k_end),
+                [&](int32_t r) { return product.row_b(tile, r); });
+      }
+      copy_async_commit();
+    };
+    const auto finish = [&](int32_t number) {
+      if (number >= num_stages) return;
+      a.finish(stage_a(number % kStages));
+      b.finish(stage_b(number % kStages));
+    };
+    for (int32_t number = 0; number < kStages - 1; ++number) {
+      start(number);
+      finish(number);
+    }
+    for (int32_t number = 0; number < num_stages; ++number) {
+      copy_async_wait<kStages - 2>();
+      barrier();  // the stage is there, and nobody reads the one that is loaded next
+      start(number + kStages - 1);
+      multiply_stage(stage_a(number % kStages), stage_b(number % kStages), sums);
+      finish(number + kStages - 1);
+    }
+    copy_async_wait<0>();
+  }
+
+  HR_DEVICE static int warp_row() { return warp_index() / Shape::kColumnsOfWarps * Shape::kWarpM; }
+  HR_DEVICE static int warp_column() { return warp_index() % Shape::kColumnsOfWarps * Shape::kWarpN; }
+
+  HR_DEVICE static void multiply_stage(const Element* a_tile, const Element* b_tile,
+                                       float (&sums)[kBlocksM][kBlocksN][4]) {
+    HR_UNROLL
+    for (int k = 0; k < kTileK; k += Arithmetic<kPrecision>::kStep) {
+      uint32_t a[kBlocksM][4], b[kBlocksN][2];
+      load_a<Element, Product::kLayoutA, Shape::kM>(a, a_tile, warp_row(), k);
+      load_b<Element, Product::kLayoutB, Shape::kN>(b, b_tile, warp_column(), k);
+      multiply_fragments<kPrecision>(sums, a, b);
+    }
+  }
+
+  HR_DEVICE void store(const Tile& tile, const float (&sums)[kBlocksM][kBlocksN][4]) const {
+    const int32_t first_row = tile.row + warp_row() + lane_index() / 4;
+    const int32_t first_column = tile.column + warp_column() + lane_index() % 4 * 2;
+    HR_UNROLL
+    for (int i = 0; i < 2 * kBlocksM; ++i) {
+      const int32_t row = first_row + i * 8;
+      if (row >= tile.row_end) continue;
+      const auto state = product.row(tile, row);
+      HR_UNROLL
+      for (int j = 0; j < kBlocksN; ++j) {
+        const int32_t column = first_column + j * 8;
+        const int32_t left = tile.column_end - column;
+        if (left > 0) product.store(tile, state, row, column, &sums[i / 2][j][i % 2 * 2], left > 1 ? 2 : 1);
+      }
+    }
+  }
+};
+
+// Orders tiles so that blocks that run together share rows of a and b in the L2 cache: columns of up to
+// kRasterRows tiles, one after another.
+struct Raster {
+  int32_t tiles_m, tiles_n;
+  static constexpr int32_t kRasterRows = 8;
+
+  HR_DEVICE void tile_at(int32_t index, int32_t& m, int32_t& n) const {
+    const int32_t band = index / (kRasterRows * tiles_n);
+    const int32_t left = tiles_m - band * kRasterRows;
+    const int32_t rows = left < kRasterRows ? left : kRasterRows;
+    const int32_t within = index - band * kRasterRows * tiles_n;
+    m = band * kRasterRows + within % rows;
+    n = within / rows;
+  }
+};
+
+template <typename Product, Precision kPrecision>
+void launch_tiles(Context& ctx, const Product& product, int64_t num_large, int64_t num_small) {
+  if (num_large >= ctx.num_multiprocessors) {
+    using Kernel = ProductKernel<Product, kPrecision, LargeTile>;
+    launch(ctx, Kernel{product}, {num_large}, Kernel::kSharedBytes);
+  } else {
+    using Kernel = ProductKernel<Product, kPrecision, SmallTile>;
+    launch(ctx, Kernel{product}, {num_small}, Kernel::kSharedBytes);
+  }
+}
+
+// Multiplies in the context's precision, in large tiles if those fill the GPU. `num_large` and `num_small`
+// are how many tiles of either shape there are, at most.
+template <typename Product>
+void multiply(Context& ctx, const Product& product, int64_t num_large, int64_t num_small) {
+  switch (ctx.precision) {
+    case Precision::f32:
+      return launch_tiles<Product, Precision::f32>(ctx, product, num_large, num_small);
+    case Precision::tf32:
+      return launch_tiles<Product, Precision::tf32>(ctx, product, num_large, num_small);
+    case Precision::bf16:
+      return launch_tiles<Product, Precision::bf16>(ctx, product, num_large, num_small);
+  }
+}
+
+}  // namespace hr::cuda
