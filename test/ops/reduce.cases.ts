@@ -50,6 +50,7 @@ const reduceRows = opCases({
     "one row": { rows: 1, n: 97, accumulate: true },
     "one column": { rows: 97, n: 1, accumulate: true },
     "several tasks": { rows: 401, n: 97, accumulate: true },
+    "many rows": { rows: 1400, n: 41, accumulate: true },
   },
   args: ({ rows, n, accumulate }: { rows: number; n: number; accumulate: boolean }) => ({
     x: normal([rows, n]),
