@@ -17,29 +17,28 @@ struct ColumnSumsKernel {
   static constexpr int kRowsAtOnce = kThreads / kQuads;
   static constexpr size_t kSharedBytes = kRowsAtOnce * kColumns * sizeof(float);
 
-  const float* x;  // [num_rows, n]
-  int64_t num_rows, n, part_rows;
-  ColumnSums sums;            // of part 0; a row of n further on for each part
-  const int32_t* valid_rows;  // [1], or null: all
+  SummedRows rows;
+  int64_t part_rows;
+  ColumnSums sums;  // of part 0; n further on for each part
   bool aligned;
 
   HR_DEVICE void operator()() const {
     const int quad = thread_index() % kQuads, first_row = thread_index() / kQuads;
     const int64_t column = int64_t{block_x()} * kColumns + 4 * quad;
     const int64_t begin = block_y() * part_rows;
-    const int64_t valid = valid_rows ? *valid_rows : num_rows;
+    const int64_t valid = rows.valid_rows ? *rows.valid_rows : rows.num_rows;
     const int64_t end = begin + part_rows < valid ? begin + part_rows : valid;
-    const int count = column < n ? quad_count(n - column) : 0;
+    const int count = column < rows.n ? quad_count(rows.n - column) : 0;
     Quad sum = {};
     for (int64_t row = begin + first_row; row < end; row += kRowsAtOnce) {
-      const Quad value = load_quad(x + row * n + column, count, aligned);
+      const Quad value = load_quad(rows.x + row * rows.stride + column, count, aligned);
       HR_UNROLL
       for (int i = 0; i < 4; ++i) sum.v[i] += value.v[i];
     }
     float* of_rows = shared_memory<float>();  // [kRowsAtOnce, kColumns]
     store_quad(of_rows + first_row * kColumns + 4 * quad, sum, 4, true);
     barrier();
-    if (thread_index() >= kColumns || block_x() * int64_t{kColumns} + thread_index() >= n) return;
+    if (thread_index() >= kColumns || block_x() * int64_t{kColumns} + thread_index() >= rows.n) return;
     float total = 0;
     HR_UNROLL
     for (int row = 0; row < kRowsAtOnce; ++row) total += of_rows[row * kColumns + thread_index()];
@@ -48,15 +47,14 @@ struct ColumnSumsKernel {
 
   HR_DEVICE void store(int64_t column, float total) const {
     float* to = column < sums.width ? sums.first + column : sums.second + (column - sums.width);
-    to += block_y() * n;
+    to += block_y() * rows.n;
     *to = sums.accumulate ? *to + total : total;
   }
 };
 
-void launch_sums(Context& ctx, const float* x, int64_t num_rows, int64_t n, int64_t part_rows,
-                 const ColumnSums& sums, const int32_t* valid_rows) {
-  launch(ctx, ColumnSumsKernel{x, num_rows, n, part_rows, sums, valid_rows, is_aligned16(x) && n % 4 == 0},
-         {ceil_div(n, kColumns), ceil_div(num_rows, part_rows)}, ColumnSumsKernel::kSharedBytes);
+void launch_sums(Context& ctx, const SummedRows& rows, int64_t part_rows, const ColumnSums& sums) {
+  launch(ctx, ColumnSumsKernel{rows, part_rows, sums, is_aligned16(rows.x) && rows.stride % 4 == 0},
+         {ceil_div(rows.n, kColumns), ceil_div(rows.num_rows, part_rows)}, ColumnSumsKernel::kSharedBytes);
 }
 
 constexpr int64_t kFewRows = 512;   // one launch is enough
@@ -65,15 +63,14 @@ constexpr int64_t kPartRows = 128;  // at least
 
 }  // namespace
 
-void sum_columns(Context& ctx, const float* x, int64_t num_rows, int64_t n, const ColumnSums& sums,
-                 const int32_t* valid_rows) {
-  if (num_rows <= kFewRows) return launch_sums(ctx, x, num_rows, n, num_rows, sums, valid_rows);
-  const int64_t most_parts = std::max<int64_t>(kBlocks / ceil_div(n, kColumns), 2);
-  const int64_t part_rows = std::max(ceil_div(num_rows, most_parts), kPartRows);
-  const int64_t num_parts = ceil_div(num_rows, part_rows);
-  float* parts = ctx.workspace<float>(num_parts * n);
-  launch_sums(ctx, x, num_rows, n, part_rows, {parts}, valid_rows);
-  launch_sums(ctx, parts, num_parts, n, num_parts, sums, nullptr);
+void sum_columns(Context& ctx, const SummedRows& rows, const ColumnSums& sums) {
+  if (rows.num_rows <= kFewRows) return launch_sums(ctx, rows, rows.num_rows, sums);
+  const int64_t most_parts = std::max<int64_t>(kBlocks / ceil_div(rows.n, kColumns), 2);
+  const int64_t part_rows = std::max(ceil_div(rows.num_rows, most_parts), kPartRows);
+  const int64_t num_parts = ceil_div(rows.num_rows, part_rows);
+  float* parts = ctx.workspace<float>(num_parts * rows.n);
+  launch_sums(ctx, rows, part_rows, {parts});
+  launch_sums(ctx, {parts, num_parts, rows.n, rows.n}, num_parts, sums);
 }
 
 }  // namespace hr::cuda

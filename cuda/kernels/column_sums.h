@@ -7,6 +7,14 @@
 
 namespace hr::cuda {
 
+// The rows that are summed.
+struct SummedRows {
+  const float* x;  // [num_rows, n]
+  int64_t num_rows, n;
+  int64_t stride;                       // between rows
+  const int32_t* valid_rows = nullptr;  // [1] how many count, where only the device knows; null: all
+};
+
 // Where the sums go: column j to first[j], or from column `width` on to second[j - width].
 struct ColumnSums {
   float* first;
@@ -15,9 +23,7 @@ struct ColumnSums {
   bool accumulate = false;
 };
 
-// sums[j] (+)= Σ_i x[i, j],  x [num_rows, n]. valid_rows [1]: how many rows count, where only the device
-// knows.
-void sum_columns(Context& ctx, const float* x, int64_t num_rows, int64_t n, const ColumnSums& sums,
-                 const int32_t* valid_rows = nullptr);
+// sums[j] (+)= Σ_i x[i, j]
+void sum_columns(Context& ctx, const SummedRows& rows, const ColumnSums& sums);
 
 }  // namespace hr::cuda

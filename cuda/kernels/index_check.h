@@ -14,6 +14,10 @@ namespace hr::cuda {
 void check_indices(Context& ctx, const char* op, const char* arg, const int32_t* indices, int64_t n,
                    int64_t low, int64_t high);
 
+// The same for entries outside 0 .. *end - 1, where only the device knows `end`.
+void check_indices_below(Context& ctx, const char* op, const char* arg, const int32_t* indices, int64_t n,
+                         const int32_t* end);
+
 // Fails unless offsets[0] is 0 and the num_experts entries after it neither fall nor exceed num_routed.
 void check_offsets(Context& ctx, const char* op, const int32_t* offsets, int64_t num_experts,
                    int64_t num_routed);

@@ -285,7 +285,7 @@ void differentiate(Context& ctx, const LayerNormBackwardParams& p) {
                 static_cast<int>(width), p.accumulate, DropoutMask(p.dropout, p.seed, p.call),
                 all_aligned(width, p.d_y, p.s, p.weight, p.d_x, p.d_branch)},
          {num_ranges}, Kernel::kSharedBytes);
-  sum_columns(ctx, parts, num_ranges, 2 * width,
+  sum_columns(ctx, {parts, num_ranges, 2 * width, 2 * width},
               {p.d_weight.as<float>(), p.d_bias.as<float>(), width, /*accumulate=*/true});
 }
 

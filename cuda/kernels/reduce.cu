@@ -120,7 +120,7 @@ void reduce_sum(Context& ctx, const ReduceSumParams& p) {
 }
 
 void reduce_rows(Context& ctx, const ReduceRowsParams& p) {
-  sum_columns(ctx, p.x.as<float>(), p.x.shape[0], p.x.shape[1],
+  sum_columns(ctx, {p.x.as<float>(), p.x.shape[0], p.x.shape[1], p.x.shape[1]},
               {.first = p.out.as<float>(), .accumulate = p.accumulate});
 }
 

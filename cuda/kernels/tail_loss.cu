@@ -1,0 +1,323 @@
+// cross-entropy of one cluster of an adaptive softmax, and its gradients. Contract: ops/loss.h.
+//
+//   tokens of the cluster first (stable_order.h); then, for each chunk of columns:
+//     forward   logits = h·Wᵀ + b   ->  one running log-sum a token
+//     backward  d_logits = d_nll·(softmax - onehot)  ->  d_h += d_logits·W,  d_W += d_logitsᵀ·h,  d_b += Σ
+//     d_logits
+//   Only one chunk of logits exists, [num_tokens, kMostColumns] at most. How many tokens there are is known
+//   on the device alone: launches are made for all, blocks without work end at once.
+//
+//   flops  2·tokens·size·width for each product: one forward, three backward, in f32 (three tf32 products)
+//   exact  chunks and parts depend on the tensors' sizes alone, and are added in order
+#include "cuda/kernels/column_sums.h"
+#include "cuda/kernels/log_sum.h"
+#include "cuda/kernels/stable_order.h"
+#include "cuda/kernels/tiled_product.h"
+
+namespace hr::cuda {
+
+namespace {
+
+// The cluster's tokens, and the columns of its vocabulary that are worked on.
+struct Tail {
+  const float* h;          // [num_tokens, width]
+  const float* weight;     // [size, width]
+  const float* bias;       // [size]
+  const int32_t* targets;  // [num_tokens]
+  const int32_t* keys;     // [num_tokens] 0: of this cluster, 1: of another
+  const int32_t* order;    // [num_tokens] the cluster's tokens, ascending, before the others
+  const int32_t* count;    // [1] of the cluster's tokens
+  float* logits;           // [count, stride] of the chunk; a row for each of the cluster's tokens
+  int64_t first_id;
+  int32_t num_tokens, size, width, stride;
+  int32_t first = 0, columns = 0;  // the chunk
+  bool aligned_h, aligned_weight;
+
+  HR_DEVICE const float* h_of(int32_t row) const { return h + int64_t{order[row]} * width; }
+  HR_DEVICE const float* weight_of(int32_t column) const { return weight + int64_t{first + column} * width; }
+  HR_DEVICE float* logits_of(int32_t row) const { return logits + int64_t{row} * stride; }
+  // The column of the chunk that is a row's target; it may lie outside.
+  HR_DEVICE int32_t target_of(int32_t row) const {
+    return static_cast<int32_t>(targets[order[row]] - first_id) - first;
+  }
+};
+
+struct ClusterKeysKernel {
+  static constexpr int kThreads = kElementThreads;
+  const int32_t* targets;  // [num_tokens]
+  int32_t* keys;           // [num_tokens]
+  float* lse;              // [num_tokens] becomes 0, or null
+  int64_t num_tokens, first_id, size;
+
+  HR_DEVICE void operator()() const {
+    for_elements(num_tokens, false, [&](int64_t token, auto) {
+      const int64_t column = targets[token] - first_id;
+      keys[token] = column >= 0 && column < size ? 0 : 1;
+      if (lse) lse[token] = 0;
+    });
+  }
+};
+
+// count[0] = how many keys are 0
+struct CountKernel {
+  static constexpr int kThreads = kReduceThreads;
+  const int32_t* keys;  // [num_tokens]
+  int32_t* count;       // [1]
+  int64_t num_tokens;
+
+  HR_DEVICE void operator()() const {
+    int32_t own = 0;
+    for (int64_t token = thread_index(); token < num_tokens; token += kThreads) own += 1 - keys[token];
+    own = reduce_block<SumOf>(own);
+    if (thread_index() == 0) *count = own;
+  }
+};
+
+// The tile of a block among those of an [m, n] result.
+HR_DEVICE bool find_tile(int32_t block, int32_t m, int32_t n, int32_t tile_m, int32_t tile_n, int32_t k,
+                         int32_t k_end, Tile& tile) {
+  const Raster raster{(m + tile_m - 1) / tile_m, (n + tile_n - 1) / tile_n};
+  if (block >= raster.tiles_m * raster.tiles_n) return false;
+  int32_t i, j;
+  raster.tile_at(block, i, j);
+  tile = {i * tile_m, m, j * tile_n, n, k, k_end, 0};
+  return true;
+}
+
+// logits = h·Wᵀ + b, or their gradient where d_nll is given.
+struct LogitsProduct {
+  static constexpr Layout kLayoutA = Layout::by_row, kLayoutB = Layout::by_row;
+  Tail tail;
+  const float* d_nll;  // [num_tokens], or null
+  const float* lse;    // [num_tokens], or null
+  bool aligned_a, aligned_b;
+  const float* anywhere;
+
+  HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
+    return find_tile(block, *tail.count, tail.columns, tile_m, tile_n, 0, tail.width, tile);
+  }
+  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return tail.h_of(r); }
+  HR_DEVICE const float* row_b(const Tile&, int32_t r) const { return tail.weight_of(r); }
+
+  struct RowState {
+    float scale, lse;
+    int32_t target;
+  };
+  HR_DEVICE RowState row(const Tile&, int32_t r) const {
+    if (!d_nll) return {};
+    return {d_nll[tail.order[r]], lse[tail.order[r]], tail.target_of(r)};
+  }
+  HR_DEVICE void store(const Tile&, const RowState& state, int32_t r, int32_t column, const float* sums,
+                       int count) const {
+    for (int i = 0; i < count; ++i) {
+      float x = sums[i] + tail.bias[tail.first + column + i];
+      if (d_nll) x = state.scale * exp(x - state.lse) - (column + i == state.target ? state.scale : 0.0f);
+      tail.logits_of(r)[column + i] = x;
+    }
+  }
+};
+
+// parts[part] (+)= d_logits·W over a part of the chunk's columns
+struct HiddenGradientProduct {
+  static constexpr Layout kLayoutA = Layout::by_row, kLayoutB = Layout::by_k;
+  Tail tail;
+  float* parts;  // [num_parts, num_tokens, width]
+  int32_t num_parts, part_columns;
+  bool aligned_a, aligned_b;
+  const float* anywhere;
+
+  HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
+    const int32_t part = block % num_parts, first = part * part_columns, left = tail.columns - first;
+    const int32_t k = left > 0 ? first : 0, length = left < part_columns ? left : part_columns;
+    const bool found = find_tile(block / num_parts, *tail.count, tail.width, tile_m, tile_n, k,
+                                 left > 0 ? k + length : 0, tile);
+    tile.group = part;
+    return found;
+  }
+  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return tail.logits_of(r); }
+  HR_DEVICE const float* row_b(const Tile&, int32_t r) const { return tail.weight_of(r); }
+
+  struct RowState {
+    int64_t token;
+  };
+  HR_DEVICE RowState row(const Tile&, int32_t r) const { return {tail.order[r]}; }
+  HR_DEVICE void store(const Tile& tile, const RowState& state, int32_t, int32_t column, const float* sums,
+                       int count) const {
+    float* to = parts + (int64_t{tile.group} * tail.num_tokens + state.token) * tail.width + column;
+    for (int i = 0; i < count; ++i) to[i] = tail.first > 0 ? to[i] + sums[i] : sums[i];
+  }
+};
+
+// d_weight += d_logitsᵀ·h
+struct WeightGradientProduct {
+  static constexpr Layout kLayoutA = Layout::by_k, kLayoutB = Layout::by_k;
+  Tail tail;
+  float* d_weight;  // [size, width]
+  bool aligned_a, aligned_b;
+  const float* anywhere;
+
+  HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
+    return find_tile(block, tail.columns, tail.width, tile_m, tile_n, 0, *tail.count, tile);
+  }
+  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return tail.logits_of(r); }
+  HR_DEVICE const float* row_b(const Tile&, int32_t r) const { return tail.h_of(r); }
+
+  struct RowState {};
+  HR_DEVICE RowState row(const Tile&, int32_t) const { return {}; }
+  HR_DEVICE void store(const Tile&, RowState, int32_t r, int32_t column, const float* sums, int count) const {
+    float* to = d_weight + int64_t{tail.first + r} * tail.width + column;
+    for (int i = 0; i < count; ++i) to[i] += sums[i];
+  }
+};
+
+// Adds the chunk to the running log-sums; after the last chunk: lse and nll.
+template <int kRowThreads>
+struct TailLogSumKernel {
+  static constexpr int kThreads = kReduceThreads;
+  using Row = RowThreads<kRowThreads>;
+  Tail tail;
+  LogSum* log_sums;      // [num_tokens]
+  float* target_logits;  // [num_tokens]
+  float* lse;            // [num_tokens]
+  float* nll;            // [num_tokens]
+
+  HR_DEVICE void operator()() const {
+    const int32_t row = block_x() * Row::kRows + Row::row();
+    if (row >= *tail.count) return;
+    const float* logits = tail.logits_of(row);
+    LogSum total = log_sum_of_row<kRowThreads>(logits, tail.columns, true, true);
+    if (Row::index() != 0) return;
+    if (tail.first > 0) total.add(log_sums[row]);
+    const int32_t target = tail.target_of(row);
+    if (target >= 0 && target < tail.columns) target_logits[row] = logits[target];
+    if (tail.first + tail.columns < tail.size) {
+      log_sums[row] = total;
+    } else {
+      const int32_t token = tail.order[row];
+      lse[token] = total.value();
+      nll[token] += total.value() - target_logits[row];
+    }
+  }
+};
+
+// d_h = Σ parts, in order; 0 for tokens of other clusters.
+struct SumHiddenPartsKernel {
+  static constexpr int kThreads = kElementThreads;
+  const float* parts;   // [num_parts, num_tokens, width]
+  const int32_t* keys;  // [num_tokens]
+  float* d_h;           // [num_tokens, width]
+  int64_t num_tokens, width;
+  int num_parts;
+
+  HR_DEVICE void operator()() const {
+    for_elements(num_tokens * width, false, [&](int64_t i, auto) {
+      float sum = 0;
+      if (keys[i / width] == 0) {
+        for (int part = 0; part < num_parts; ++part) sum += parts[part * num_tokens * width + i];
+      }
+      d_h[i] = sum;
+    });
+  }
+};
+
+constexpr int64_t kMostLogits = int64_t{1} << 25;  // of a chunk
+constexpr int64_t kFewestColumns = 1024, kMostColumns = 4096;
+constexpr int64_t kMostParts = 8, kMostPartNumbers = int64_t{1} << 24;
+
+template <typename Params>
+Tail find_tail(Context& ctx, const Params& p, float* lse_to_clear) {
+  const int64_t num_tokens = p.targets.size(), size = p.weight.shape[0], width = p.weight.shape[1];
+  const int32_t* targets = p.targets.template as<int32_t>();
+  int32_t *keys = ctx.workspace<int32_t>(num_tokens), *count = ctx.workspace<int32_t>(1);
+  launch(ctx, ClusterKeysKernel{targets, keys, lse_to_clear, num_tokens, p.first_id, size},
+         blocks_for_elements(ctx, num_tokens));
+  launch(ctx, CountKernel{keys, count, num_tokens}, {1}, kReduceWarps * sizeof(int32_t));
+  const int64_t chunk = std::clamp(kMostLogits / num_tokens / 128 * 128, kFewestColumns, kMostColumns);
+  const int64_t stride = std::min(ceil_div(size, 4) * 4, chunk);
+  const float *h = p.h.template as<float>(), *weight = p.weight.template as<float>();
+  return {.h = h,
+          .weight = weight,
+          .bias = p.bias.template as<float>(),
+          .targets = targets,
+          .keys = keys,
+          .order = stable_order(ctx, keys, num_tokens, 2),
+          .count = count,
+          .logits = ctx.workspace<float>(num_tokens * stride),
+          .first_id = p.first_id,
+          .num_tokens = static_cast<int32_t>(num_tokens),
+          .size = static_cast<int32_t>(size),
+          .width = static_cast<int32_t>(width),
+          .stride = static_cast<int32_t>(stride),
+          .aligned_h = width % 4 == 0 && is_aligned16(h),
+          .aligned_weight = width % 4 == 0 && is_aligned16(weight)};
+}
+
+// Calls fn(tail) for each chunk of columns.
+template <typename Fn>
+void for_chunks(Tail tail, Fn&& fn) {
+  for (; tail.first < tail.size; tail.first += tail.stride) {
+    tail.columns = std::min(tail.stride, tail.size - tail.first);
+    fn(tail);
+  }
+}
+
+template <typename Product>
+void multiply_f32(Context& ctx, const Product& product, int64_t m, int64_t n, int64_t num_parts = 1) {
+  const auto tiles = [&](int64_t tile) { return num_parts * ceil_div(m, tile) * ceil_div(n, tile); };
+  // A large tile would be half empty.
+  const int64_t num_large = std::min(m, n) <= SmallTile::kM ? 0 : tiles(LargeTile::kM);
+  launch_tiles<Product, Precision::f32>(ctx, product, num_large, tiles(SmallTile::kM));
+}
+
+void multiply_logits(Context& ctx, const Tail& tail, const float* d_nll, const float* lse) {
+  multiply_f32(ctx, LogitsProduct{tail, d_nll, lse, tail.aligned_h, tail.aligned_weight, tail.weight},
+               tail.num_tokens, tail.columns);
+}
+
+template <int kRowThreads>
+void add_log_sums(Context& ctx, const TailLogSumKernel<kRowThreads>& kernel) {
+  using Row = RowThreads<kRowThreads>;
+  launch(ctx, kernel, {ceil_div(kernel.tail.num_tokens, Row::kRows)}, Row::kSharedBytes);
+}
+
+}  // namespace
+
+void tail_cross_entropy(Context& ctx, const TailCrossEntropyParams& p) {
+  float *lse = p.lse.as<float>(), *nll = p.nll.as<float>();
+  const Tail whole = find_tail(ctx, p, lse);
+  LogSum* log_sums = ctx.workspace<LogSum>(whole.num_tokens);
+  float* target_logits = ctx.workspace<float>(whole.num_tokens);
+  for_chunks(whole, [&](const Tail& tail) {
+    multiply_logits(ctx, tail, nullptr, nullptr);
+    if (tail.columns <= kFewestColumns) {
+      add_log_sums(ctx, TailLogSumKernel<kWarpSize>{tail, log_sums, target_logits, lse, nll});
+    } else {
+      add_log_sums(ctx, TailLogSumKernel<kReduceThreads>{tail, log_sums, target_logits, lse, nll});
+    }
+  });
+}
+
+void tail_cross_entropy_backward(Context& ctx, const TailCrossEntropyBackwardParams& p) {
+  const Tail whole = find_tail(ctx, p, nullptr);
+  const int64_t num_tokens = whole.num_tokens, width = whole.width;
+  const int64_t num_parts = std::clamp<int64_t>(kMostPartNumbers / (num_tokens * width), 1, kMostParts);
+  const int32_t part_columns = static_cast<int32_t>(ceil_div(whole.stride, num_parts * kTileK) * kTileK);
+  float* parts = ctx.workspace<float>(num_parts * num_tokens * width);
+  float *d_weight = p.d_weight.as<float>(), *d_bias = p.d_bias.as<float>();
+  for_chunks(whole, [&](const Tail& tail) {
+    multiply_logits(ctx, tail, p.d_nll.as<float>(), p.lse.as<float>());
+    const HiddenGradientProduct d_h{
+        tail, parts, static_cast<int32_t>(num_parts), part_columns, true, tail.aligned_weight, tail.weight};
+    multiply_f32(ctx, d_h, num_tokens, width, num_parts);
+    multiply_f32(ctx, WeightGradientProduct{tail, d_weight, true, tail.aligned_h, tail.weight}, tail.columns,
+                 width);
+    sum_columns(ctx, {tail.logits, num_tokens, tail.columns, tail.stride, tail.count},
+                {.first = d_bias + tail.first, .accumulate = true});
+  });
+  launch(ctx,
+         SumHiddenPartsKernel{parts, whole.keys, p.d_h.as<float>(), num_tokens, width,
+                              static_cast<int>(num_parts)},
+         blocks_for(ctx, num_tokens * width, kElementThreads));
+}
+
+}  // namespace hr::cuda
