@@ -16,7 +16,8 @@ int64_t handle_of(uint64_t slot, uint64_t uses) {
   return static_cast<int64_t>((uses & kUsesMask) << kSlotBits | slot);
 }
 
-// V8 hears of tensor memory in steps: each report can start a collection.
+// V8 hears of the memory that devices hold, in steps: each report can start a collection, which would find
+// nothing to free while a training loop takes and returns the same blocks.
 constexpr int64_t kReportStep = int64_t{16} << 20;
 
 }  // namespace
@@ -111,7 +112,8 @@ void Environment::release_tensor(int64_t handle) {
 void Environment::account(Backend& backend) {
   for (Device& device : devices_) {
     if (device.backend.get() != &backend) continue;
-    const int64_t change = static_cast<int64_t>(backend.memory_stats().live_bytes) - device.reported_bytes;
+    const Backend::MemoryStats held = backend.memory_stats();
+    const int64_t change = static_cast<int64_t>(held.live_bytes + held.pooled_bytes) - device.reported_bytes;
     if (std::abs(change) < kReportStep) return;
     int64_t total;
     napi_adjust_external_memory(env_, change, &total);

@@ -49,18 +49,17 @@ export class RelativeAttention extends Module {
   }
 
   /**
-   * @param context `[kLen, batch, dModel]`: memory, then the current segment.
-   * @param qLen Length of the segment.
+   * @param segment `[qLen, batch, dModel]`: where the queries come from.
+   * @param memory `[kLen - qLen, batch, dModel]`: what can be seen before it; null for none.
    * @returns `[qLen, batch, dModel]`.
    */
-  forward(context: FloatTensor, qLen: number, relative: RelativePositions): FloatTensor {
-    const { sinusoids, contentBias, positionBias, blockedLag = qLen } = relative;
-    const [kLen = 0] = context.shape;
+  forward(segment: FloatTensor, memory: FloatTensor | null, relative: RelativePositions): FloatTensor {
+    const { sinusoids, contentBias, positionBias, blockedLag = segment.shape[0] ?? 0 } = relative;
     const weight = this.qkv.weight.value;
     const width = (weight.shape[0] ?? 0) / 3;
-    const segment = qLen === kLen ? context : rows(context, kLen - qLen, kLen);
     const q = linear(segment, rows(weight, 0, width));
-    const kv = linear(context, rows(weight, width, 3 * width));
+    // Memory takes no gradient: projecting it apart spares the product that would compute one.
+    const kv = linear(memory ? [memory, segment] : segment, rows(weight, width, 3 * width));
     const p = this.position.forward(sinusoids);
     const options = { blockedLag, dropout: this.dropout.next() };
     return this.output.forward(relAttention(q, kv, p, contentBias, positionBias, options));

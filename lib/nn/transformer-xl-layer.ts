@@ -1,7 +1,6 @@
 import { ValueError } from "../errors.js";
 import { MoELayer } from "../moe/moe-layer.js";
 import type { Router, Routing } from "../moe/router.js";
-import { concatRows } from "../ops/view.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Dropout } from "./dropout.js";
 import { FeedForward } from "./feed-forward.js";
@@ -73,9 +72,9 @@ export class TransformerXLLayer extends Module {
 
   /** The first half: attention with its residual and norm. Arguments as in {@link forward}. */
   attend(hidden: FloatTensor, memory: FloatTensor | null, relative: RelativePositions): FloatTensor {
-    const context = this.attentionNorm.input(memory ? concatRows([memory, hidden]) : hidden);
-    const attended = this.attention.forward(context, hidden.shape[0] ?? 0, relative);
-    return this.attentionNorm.output(hidden, attended);
+    const norm = this.attentionNorm;
+    const attended = this.attention.forward(norm.input(hidden), memory && norm.input(memory), relative);
+    return norm.output(hidden, attended);
   }
 
   #transform(x: FloatTensor, router: Router | null): { y: FloatTensor; routing: Routing | null } {

@@ -1,8 +1,8 @@
 import { record } from "../autograd/tape.js";
 import { native } from "../native.js";
-import { empty, type FloatTensor, type Shape } from "../tensor.js";
+import { empty, type FloatTensor, Tensor } from "../tensor.js";
 import { reduceRowsInto } from "./reduce.js";
-import { expectRank, rowsOf } from "./view.js";
+import { expectRank, rowsOf, sectionsOf, stackedShape } from "./view.js";
 
 /**
  * Matrix product `op(a) · op(b)`.
@@ -45,49 +45,57 @@ export function matmul(
 /**
  * `y = act(x · Wᵀ + b)` over the last axis.
  *
- * @param x `[..., in]`, float.
+ * @param x `[..., in]`, float; or several such tensors, whose results are stacked along the first axis. Gradients are
+ *   computed only for those that want them.
  * @param weight `[out, in]`.
  * @param bias `[out]`, or null.
  * @param activation Fused into the product; other activations are ops of their own.
  * @returns `[..., out]`.
  */
 export function linear(
-  x: FloatTensor,
+  x: FloatTensor | readonly FloatTensor[],
   weight: FloatTensor,
   bias: FloatTensor | null = null,
   activation: "none" | "relu" = "none",
 ): FloatTensor {
   expectRank("linear", "weight", weight, 2);
-  const x2 = rowsOf(x);
+  const parts = x instanceof Tensor ? [x] : x;
   const width = weight.shape[0] ?? 0;
-  const y = empty(x.device.float, [...x.shape.slice(0, -1), width] as Shape, x.device);
-  native().ops.gemm(
-    x2.handle,
-    weight.handle,
-    bias?.handle ?? null,
-    rowsOf(y).handle,
-    false,
-    true,
-    activation,
-    false,
-  );
-  record([x, weight, bias], [y], (gradients) => {
+  const y = empty(weight.device.float, [...stackedShape("linear", parts).slice(0, -1), width], weight.device);
+  const sections = sectionsOf(parts, (part) => (part.size / (part.shape.at(-1) ?? 1)) * width);
+  for (const { part, offset, size } of sections) {
+    const out = y.view([size / width, width], offset);
+    native().ops.gemm(
+      rowsOf(part).handle,
+      weight.handle,
+      bias?.handle ?? null,
+      out.handle,
+      false,
+      true,
+      activation,
+      false,
+    );
+  }
+  record([...parts, weight, bias], [y], (gradients) => {
     const dY = gradients.of(y);
     if (!dY) return;
     let dZ: FloatTensor = rowsOf(dY);
     if (activation === "relu") {
-      const masked = empty(x.device.float, dZ.shape, x.device);
+      const masked = empty(dZ.device.float, dZ.shape, dZ.device);
       // relu'(z) = 1 exactly where y > 0, so y stands for z.
       native().ops.activationBackward(dZ.handle, rowsOf(y).handle, masked.handle, "relu");
       dZ = masked;
     }
-    if (gradients.wants(x)) {
-      const { buffer, accumulate } = gradients.target(x);
-      product(dZ, false, weight, false, rowsOf(buffer), accumulate);
-    }
-    if (gradients.wants(weight)) {
-      const { buffer, accumulate } = gradients.target(weight);
-      product(dZ, true, x2, false, buffer, accumulate);
+    for (const { part, offset, size } of sections) {
+      const dPart = dZ.view([size / width, width], offset);
+      if (gradients.wants(part)) {
+        const { buffer, accumulate } = gradients.target(part);
+        product(dPart, false, weight, false, rowsOf(buffer), accumulate);
+      }
+      if (gradients.wants(weight)) {
+        const { buffer, accumulate } = gradients.target(weight);
+        product(dPart, true, rowsOf(part), false, buffer, accumulate);
+      }
     }
     if (gradients.wants(bias)) reduceRowsInto(dZ, gradients.target(bias));
   });

@@ -114,40 +114,61 @@ class LeafView implements Leaf {
  * @returns `[sum of first sizes, ...]`.
  */
 export function concatRows<D extends DType>(parts: readonly Tensor<D>[]): Tensor<D> {
-  const [first] = parts;
-  if (!first)
-    throw new ShapeError(
-      "concatRows",
-      "parts",
-      "there is nothing to concatenate",
-      "pass at least one tensor",
-    );
-  const rest = first.shape.slice(1);
-  const total = parts.reduce((sum, part) => sum + (part.shape[0] ?? 0), 0);
-  const out = empty(first.dtype, [total, ...rest] as Shape, first.device);
-  const offsets: number[] = [];
-  let offset = 0;
-  for (const part of parts) {
-    if (part.shape.slice(1).join() !== rest.join()) {
-      throw new ShapeError(
-        "concatRows",
-        "parts",
-        `[${part.shape.join(", ")}] cannot be stacked on [${first.shape.join(", ")}]`,
-        "all sizes but the first must agree",
-      );
-    }
-    offsets.push(offset);
+  const shape = stackedShape("concatRows", parts);
+  const { dtype, device } = parts[0] as Tensor<D>;
+  const out = empty(dtype, shape, device);
+  const sections = sectionsOf(parts, (part) => part.size);
+  for (const { part, offset } of sections) {
     native().copyTensor(part.handle, out.view(part.shape, offset).handle);
-    offset += part.size;
   }
   record(parts, [out], (gradients) => {
     const dOut = gradients.of(out);
     if (!dOut) return;
-    parts.forEach((part, i) => {
-      if (gradients.wants(part)) gradients.add(part, dOut.view(part.shape, offsets[i]));
-    });
+    for (const { part, offset } of sections) {
+      if (gradients.wants(part)) gradients.add(part, dOut.view(part.shape, offset));
+    }
   });
   return out;
+}
+
+/**
+ * The shape of `parts` stacked along the first axis.
+ *
+ * @throws {ShapeError} when there are none or another size differs.
+ */
+export function stackedShape(op: string, parts: readonly Tensor[]): Shape {
+  const [first] = parts;
+  if (!first) {
+    throw new ShapeError(op, "parts", "there is nothing to concatenate", "pass at least one tensor");
+  }
+  const rest = first.shape.slice(1);
+  let total = 0;
+  for (const { shape } of parts) {
+    if (shape.slice(1).join() !== rest.join()) {
+      throw new ShapeError(
+        op,
+        "parts",
+        `[${shape.join(", ")}] cannot be stacked on [${first.shape.join(", ")}]`,
+        "all sizes but the first must agree",
+      );
+    }
+    total += shape[0] ?? 0;
+  }
+  return [total, ...rest];
+}
+
+/** Where the elements of each part lie in memory that holds them one after the other. */
+export function sectionsOf<T extends Tensor>(
+  parts: readonly T[],
+  sizeOfPart: (part: T) => number,
+): { part: T; offset: number; size: number }[] {
+  let offset = 0;
+  return parts.map((part) => {
+    const size = sizeOfPart(part);
+    const section = { part, offset, size };
+    offset += size;
+    return section;
+  });
 }
 
 /** A new tensor with the elements of `x`, which gradients do not flow through. */

@@ -112,6 +112,11 @@ const gradients: GradientCase[] = [
     forward: (t) => linear(t.float("x"), t.float("weight"), t.float("bias")),
   },
   {
+    name: "linear of stacked parts",
+    inputs: { x: normal([2, 3, 4]), more: normal([1, 3, 4]), weight: normal([5, 4]), bias: normal([5]) },
+    forward: (t) => linear([t.float("x"), t.float("more")], t.float("weight"), t.float("bias"), "relu"),
+  },
+  {
     name: "linear without bias",
     inputs: { x: normal([3, 4]), weight: normal([5, 4]) },
     forward: (t) => linear(t.float("x"), t.float("weight")),
