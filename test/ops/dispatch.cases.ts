@@ -40,6 +40,7 @@ const cases: Record<string, Sizes> = {
     accumulate: true,
   },
   "many experts": { tokens: 97, experts: 130, topK: 2, dModel: 5, accumulate: true },
+  "more experts than tokens": { tokens: 601, experts: 1300, topK: 2 },
   "several tasks": { tokens: 3001, experts: 16, topK: 2, dModel: 5 },
 };
 

@@ -78,6 +78,8 @@ const routerTopk = opCases({
     "64 experts": { tokens: 9, experts: 64, topK: 8 },
     "more than 64 experts, ties": { tokens: 17, experts: 130, topK: 33, logits: integers([17, 130], -9, 9) },
     "several tasks": { tokens: 700, experts: 16, topK: 2, dModel: 5, bias: true },
+    "more than 64 experts, with x": { tokens: 33, experts: 70, topK: 5, dModel: 97, bias: true },
+    "many tokens": { tokens: 2065, experts: 19, topK: 3, dModel: 85, bias: true },
   },
   args: ({ tokens, experts, topK, dModel, bias = false, weighting = "softmax_kept", logits }: TopKSizes) => ({
     x: optional(dModel !== undefined, normal([tokens, dModel ?? 0])),
