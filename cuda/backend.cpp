@@ -41,10 +41,7 @@ class CudaStream final : public Stream {
 
   template <typename Op>
   void run(Op&& op) {
-    struct Release {
-      Context& context;
-      ~Release() { context.release_workspace(); }
-    } release{context_};
+    const Context::Frame frame(context_);
     make_current();
     op(context_);
   }

@@ -17,8 +17,8 @@ void* Context::workspace_bytes(size_t bytes) {
   return data;
 }
 
-void Context::release_workspace() {
-  while (num_blocks_ > 0) {
+void Context::release_workspace(int num_left) {
+  while (num_blocks_ > num_left) {
     --num_blocks_;
     memory_.release(blocks_[num_blocks_].data, blocks_[num_blocks_].bytes);
   }

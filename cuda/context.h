@@ -36,7 +36,18 @@ class Context {
   T* workspace(int64_t count) {
     return static_cast<T*>(workspace_bytes(static_cast<size_t>(count) * sizeof(T)));
   }
-  void release_workspace();
+  // Workspace taken while a Frame lives is given back when it ends.
+  class Frame {
+   public:
+    explicit Frame(Context& ctx) : ctx_(ctx), num_blocks_(ctx.num_blocks_) {}
+    ~Frame() { ctx_.release_workspace(num_blocks_); }
+    Frame(const Frame&) = delete;
+    Frame& operator=(const Frame&) = delete;
+
+   private:
+    Context& ctx_;
+    const int num_blocks_;
+  };
 
   // Launches are numbered; see failure.h.
   uint64_t next_ticket() { return ++ticket_; }
@@ -45,6 +56,7 @@ class Context {
 
  private:
   void* workspace_bytes(size_t bytes);
+  void release_workspace(int num_left);
 
   DeviceMemory& memory_;
   static constexpr int kMostBlocks = 16;

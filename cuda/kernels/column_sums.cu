@@ -68,6 +68,7 @@ void sum_columns(Context& ctx, const SummedRows& rows, const ColumnSums& sums) {
   const int64_t most_parts = std::max<int64_t>(kBlocks / ceil_div(rows.n, kColumns), 2);
   const int64_t part_rows = std::max(ceil_div(rows.num_rows, most_parts), kPartRows);
   const int64_t num_parts = ceil_div(rows.num_rows, part_rows);
+  const Context::Frame frame(ctx);
   float* parts = ctx.workspace<float>(num_parts * rows.n);
   launch_sums(ctx, rows, part_rows, {parts});
   launch_sums(ctx, {parts, num_parts, rows.n, rows.n}, num_parts, sums);
