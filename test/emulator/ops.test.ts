@@ -1,7 +1,14 @@
 import { describe, expect, test } from "@jest/globals";
 import { openDevice } from "../../lib/device.js";
 import { type ProductDType, productDTypes } from "../../lib/dtype.js";
-import { agreement, disagreement, referenceOutputs } from "../support/agreement.js";
+import {
+  agreement,
+  disagreement,
+  inPlaceCalls,
+  referenceOutputs,
+  sameInPlace,
+} from "../support/agreement.js";
+import { refuseContent } from "../support/content-refusal.js";
 import { cudaOps, emulated } from "../support/emulator.js";
 import type { OpCases } from "../support/op-case.js";
 import { loadFamilies, OpCall } from "../support/op-harness.js";
@@ -25,6 +32,25 @@ for (const [family, { ops }] of families) {
     describe(family, () => {
       test.each(Object.keys(table.cases))(`${table.op}: %s`, (caseName) => {
         check(table, caseName, "f32");
+      });
+
+      if (table.badContent) {
+        test.each(table.badContent)(
+          `${table.op} reports at the next read: $name`,
+          ({ change, error, says }) => {
+            const { read, written } = refuseContent(table, change, emulated()[0]);
+            expect({ ...read, written }).toEqual({
+              error,
+              message: expect.stringContaining(says),
+              written: [],
+            });
+          },
+        );
+      }
+
+      if (!table.inPlace) return;
+      test.each(inPlaceCalls(table))(`${table.op}: $output may be $input`, ({ output, input, calls }) => {
+        for (const call of calls) expect(sameInPlace(call, output, input, emulated()[0])).toBe(true);
       });
     });
   }

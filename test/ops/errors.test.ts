@@ -1,7 +1,8 @@
 import { describe, expect, test } from "@jest/globals";
 import { openDevice } from "../../lib/device.js";
 import * as errors from "../../lib/errors.js";
-import { native } from "../../lib/native.js";
+import { inPlaceCalls, sameInPlace } from "../support/agreement.js";
+import { refuseContent } from "../support/content-refusal.js";
 import { genericRefusals, type Refusal } from "../support/generic-refusals.js";
 import type { BadCall, OpCases } from "../support/op-case.js";
 import {
@@ -61,21 +62,13 @@ for (const [family, { ops }] of families) {
           `${table.op} reports at the next read: $name`,
           ({ change, error, says }) => {
             for (const device of [reference(), ...instructionSets().map((isa) => poisoned(isa, 1))]) {
-              const placed = OpCall.changed(table, change).place(device);
-              placed.call();
-              const [anything] = placed.handles.values();
-              expectRefusal({ what: device.name, error, says, call: () => native().downloadSync(anything!) });
-              // Reported once; outputs are untouched and the device goes on.
-              const after = placed.read();
-              for (const { name, access } of placed.of.tensors()) {
-                if (access === "out")
-                  expect(
-                    after
-                      .get(name)!
-                      .numbers()
-                      .every((x) => x === undefined),
-                  ).toBe(true);
-              }
+              const { read, written } = refuseContent(table, change, device);
+              expect({ device: device.name, ...read, written }).toEqual({
+                device: device.name,
+                error,
+                message: expect.stringContaining(says),
+                written: [],
+              });
             }
           },
         );
@@ -86,26 +79,18 @@ for (const [family, { ops }] of families) {
 
 describe("in place", () => {
   const pairs = [...families.values()].flatMap(({ ops }) =>
-    ops.flatMap((table) =>
-      (table.inPlace ?? []).map(([out, input]) => ({ op: table.op, out, input, table })),
-    ),
+    ops.flatMap((table) => inPlaceCalls(table).map((pair) => ({ op: table.op, ...pair }))),
   );
 
-  test.each(pairs)("$op: $out may be $input", ({ out, input, table }) => {
-    // An output that is read too (axpby with beta) makes another result of it.
-    const calls = OpCall.all(table).filter(({ args }) => args["beta"] === undefined || args["beta"] === 0);
+  test.each(pairs)("$op: $output may be $input", ({ output, input, calls }) => {
     for (const device of [reference(), ...instructionSets().map((isa) => poisoned(isa, 3))]) {
       for (const call of calls) {
-        const placed = call.place(device);
-        placed.handles.set(out, placed.handles.get(input)!);
-        placed.call();
-        const same = placed.read().get(out)!.equals(call.run(device).get(out)!);
+        const same = sameInPlace(call, output, input, device);
         expect({ device: device.name, case: call.caseName, same }).toEqual({
           device: device.name,
           case: call.caseName,
           same: true,
         });
-        placed.release();
       }
     }
   });
