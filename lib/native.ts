@@ -118,7 +118,12 @@ function errorOf(kind: string, op: string, arg: string, detail: string): Error {
     case "dtype":
       return new DTypeError(op, arg, detail);
     case "device":
-      return new DeviceError(`${op}: ${detail}`, "use tensors of one available device in a call");
+      return new DeviceError(
+        `${op}: ${detail}`,
+        op === "openDevice"
+          ? "open another device; deviceNames() lists those of this machine"
+          : "use tensors of one available device in a call",
+      );
     case "value":
       return new ValueError(op, arg, detail);
     case "unsupported":

@@ -4,31 +4,14 @@
 // binding.gyp is written to build/gyp, never to the package root, where npm would run it at every install. The
 // source folders are linked in beside it: gyp names object files after source paths, so sources above the gyp
 // file would end in one object file for all instruction sets.
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
+import { cmakeList } from "../cmake-list.mjs";
 import { CommandError, isMain, main, root, run } from "../command.mjs";
 import { listFiles } from "../stamp.mjs";
 
 const folder = join(root, "build", "gyp");
 const isaLists = { x64: "HR_ISAS_X64", arm64: "HR_ISAS_ARM64" };
-
-/** The words of a `set(NAME words...)` line of CMakeLists.txt. */
-function cmakeList(name) {
-  const text = readFileSync(join(root, "CMakeLists.txt"), "utf8");
-  const match = new RegExp(`^set\\(${name} ([^)]*)\\)`, "m").exec(text);
-  if (!match)
-    throw new CommandError(`CMakeLists.txt has no line "set(${name} ...)", which the gyp build reads.`);
-  return match[1].trim().split(/\s+/);
-}
 
 function sources(directory) {
   const files = listFiles(directory).filter((file) => dirname(file) === join(root, directory));
