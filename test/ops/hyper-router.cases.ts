@@ -40,7 +40,7 @@ const cases: Record<string, Sizes> = {
     wants: "embedding",
   },
   "one expert": { layers: 2, networks: 2, embed: 5, hyper: 16, experts: 1, d: 33, wants: "network" },
-  "many hidden units": { layers: 2, networks: 1, embed: 130, hyper: 1101, experts: 2, d: 3 },
+  "many hidden units": { layers: 2, networks: 1, embed: 130, hyper: 1029, experts: 1, d: 2 },
   "several tasks": { layers: 2, networks: 2, embed: 9, hyper: 65, experts: 8, d: 65 },
   "several tasks, one network": { layers: 2, networks: 1, embed: 9, hyper: 65, experts: 8, d: 65 },
 };
