@@ -6,7 +6,7 @@
  */
 export { backward, record, type Gradients } from "./autograd/tape.js";
 export { Device, deviceNames, openDevice, type DeviceOptions, type MemoryStats } from "./device.js";
-export type { ArrayOf, DType, FloatDType } from "./dtype.js";
+export type { ArrayOf, DType, FloatDType, ProductDType } from "./dtype.js";
 export * from "./errors.js";
 export { scope } from "./scope.js";
 export {
@@ -24,14 +24,14 @@ export { type RandomCall, RandomStream } from "./random.js";
 
 export { activation, type Activation, gelu, relu } from "./ops/activation.js";
 export { dispatch, type Dispatch } from "./ops/dispatch.js";
-export { dropout } from "./ops/dropout.js";
+export { type Dropout, dropout } from "./ops/dropout.js";
 export { add, cast, div, mul, scale, sub } from "./ops/elementwise.js";
 export { embed } from "./ops/embed.js";
 export { linear, matmul } from "./ops/gemm.js";
 export { type ExpertWeights, mixExperts } from "./ops/grouped-gemm.js";
 export { generateRouters, type HypernetworkWeights } from "./ops/hyper-router.js";
 export { layerNorm } from "./ops/layer-norm.js";
-export { crossEntropy, tailCrossEntropy } from "./ops/loss.js";
+export { crossEntropy, type CrossEntropyOptions, tailCrossEntropy } from "./ops/loss.js";
 export { randomNormal, randomUniform } from "./ops/random.js";
 export { mean, sum } from "./ops/reduce.js";
 export { relAttention } from "./ops/rel-attention.js";
@@ -40,11 +40,17 @@ export { clone, concatRows, reshape, rows } from "./ops/view.js";
 
 export {
   readSafetensors,
+  type SafetensorsData,
+  SafetensorsFile,
+  type SafetensorsSource,
   type SafetensorsTensor,
+  toFloat32,
   toFloat64,
   toInt32,
   writeSafetensors,
 } from "./checkpoint/safetensors.js";
+
+export type { TensorInfo } from "./checkpoint/safetensors-header.js";
 
 export * as nn from "./nn/index.js";
 export * as moe from "./moe/index.js";

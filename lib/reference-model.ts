@@ -27,11 +27,19 @@ export type ReferenceTensors = ReadonlyMap<string, SafetensorsTensor>;
  * Copies the parameters of a reference file into a module: a `TransformerXL`, or any part of one. Names map as in
  * docs/golden-names.md; tensors that the module has no place for are left alone.
  *
- * @param options.prefix What the file puts before its names. Default `param.`.
  * @throws {CheckpointError} for a parameter that the file lacks or has in another shape.
  * @example loadReference(model, (await readSafetensors(path)).tensors);
  */
-export function loadReference(module: Module, tensors: ReferenceTensors, { prefix = "param." } = {}): void {
+export function loadReference(
+  module: Module,
+  tensors: ReferenceTensors,
+  {
+    prefix = "param.",
+  }: {
+    /** What the file puts before its names. Default `param.`. */
+    prefix?: string;
+  } = {},
+): void {
   const values = new Map<Parameter, Float64Array>();
   for (const { name, parameter, offset, shape } of referenceSlots(module)) {
     const tensor = tensors.get(prefix + name);

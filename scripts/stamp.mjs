@@ -1,10 +1,10 @@
 // Stamps (is an output up to date with its sources?) and a lock (one build at a time).
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { dirname, join, relative, sep } from "node:path";
 import { CommandError, root } from "./command.mjs";
 
-/** All files below `paths` (files or folders relative to the root), sorted. Missing paths count as empty. */
+/** All files below `paths` (files or folders relative to the root) but installed packages, sorted. Missing paths count as empty. */
 export function listFiles(...paths) {
   return paths
     .flatMap((path) => {
@@ -15,7 +15,8 @@ export function listFiles(...paths) {
       const entries = readdirSync(absolute, { recursive: true, withFileTypes: true });
       return entries
         .filter((entry) => entry.isFile())
-        .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+        .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+        .filter((file) => !file.includes(`${sep}node_modules${sep}`));
     })
     .sort();
 }

@@ -190,14 +190,18 @@ export async function readSafetensors(
  * Tensors lie by falling element size, then by name, so that each is aligned. The file appears at `path` complete
  * or not at all, and is on the disk when the promise resolves.
  *
- * @param options.checksum Adds a checksum of the whole file to the metadata, for {@link SafetensorsFile.verify}.
  * @throws {CheckpointError} if a shape or dtype does not match its data, or the file cannot be written.
  */
 export async function writeSafetensors(
   path: string,
   tensors: ReadonlyMap<string, SafetensorsSource>,
   metadata: ReadonlyMap<string, string> = new Map(),
-  { checksum = false } = {},
+  {
+    checksum = false,
+  }: {
+    /** Adds a checksum of the whole file to the metadata, for {@link SafetensorsFile.verify}. Default false. */
+    checksum?: boolean;
+  } = {},
 ): Promise<void> {
   const placed = placeTensors(path, tensors);
   const header = formatHeader(

@@ -20,4 +20,5 @@ export {
   type LrScheduleOptions,
   PlateauLr,
   type PlateauOptions,
+  type PlateauState,
 } from "./schedule.js";

@@ -118,11 +118,16 @@ export function evaluationOptions({ model, train, evaluation }: RunConfig): Eval
   return { batchSize, seqLen, memLen, ...(maxBatches !== null && { maxBatches }) };
 }
 
-/** The model of a run. @param options.baked Its routers are stored, not made by a hypernetwork. Default false. */
+/** The model of a run. */
 export function buildModel(
   { seed, device, dtype, model, train }: RunConfig,
   vocabSize: number,
-  { baked = false } = {},
+  {
+    baked = false,
+  }: {
+    /** Its routers are stored, not made by a hypernetwork. Default false. */
+    baked?: boolean;
+  } = {},
 ): TransformerXL {
   const { numExperts, topK, gate, hyperSize, moeLayers, ...options } = model;
   const own = gates[gate].balance;

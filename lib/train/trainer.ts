@@ -136,11 +136,17 @@ export class Trainer {
   /**
    * Puts the trainer, its model and its optimiser into the state of a checkpoint.
    *
-   * @param options.mayDiffer Settings whose values need not be those of the file: `train.steps`, or `evaluation` for
-   *   all below it.
    * @throws {CheckpointError} naming every setting and tensor that differs, before anything changes.
    */
-  async restore(path: string, { mayDiffer = [] }: { mayDiffer?: readonly string[] } = {}): Promise<void> {
+  async restore(
+    path: string,
+    {
+      mayDiffer = [],
+    }: {
+      /** Settings whose values need not be those of the file: `train.steps`, or `evaluation` for all below it. */
+      mayDiffer?: readonly string[];
+    } = {},
+  ): Promise<void> {
     const { model, optimizer, lr } = this.#options;
     const file = await openSaved(path, "checkpoint");
     try {
