@@ -5,11 +5,12 @@
 // and counts the parts of its own; walking the chunk again gives every pair its row. A warp compares 32 pairs
 // by ballots, and lanes of one expert rank by lane: nothing is sorted, and each count has one writer.
 //
-//   dispatch  bytes  indices read four times (twice from cache), two permutations written, kMostCounts counts
+//   dispatch  bytes  indices read three times (once from cache), two permutations written, kMostCounts counts
 //             grid   one block a chunk: 88 for 11264 tokens and top_k 8
 //   combine   bytes  routed rows read and out written, 16 bytes a lane, kSlots rows of a token under way
 //             grid   one warp a token
 #include "cuda/kernels/index_check.h"
+#include "cuda/kernels/index_failure.h"
 #include "cuda/kernels/quads.h"
 #include "cuda/kernels/row_reduce.h"
 #include "ops/math/host_device.h"
@@ -20,12 +21,14 @@ namespace {
 
 constexpr int kBlockThreads = 256;
 constexpr int kWarps = kBlockThreads / kWarpSize;
+constexpr int kRounds = 4;  // of 32 pairs that a warp loads at once
 
 HR_DEVICE uint32_t lanes_before() { return (1u << lane_index()) - 1; }
 HR_DEVICE bool is_first(uint32_t lanes) { return (lanes & lanes_before()) == 0; }
 
 // The pairs, and how blocks and warps share them.
 struct Chunks {
+  IndexFailure fail;       // of the launch that counts
   const int32_t* experts;  // [num_pairs]; -1: dropped
   int32_t num_pairs, num_experts;
   int32_t expert_bits;  // that tell experts apart
@@ -44,22 +47,28 @@ struct Chunks {
     return large ? large + block_x() * counters() : shared_memory<int32_t>();
   }
 
-  // Calls fn(flat, expert, same) for the pairs of the warp's part, in order and 32 at a time: `expert` is -1
-  // for a dropped pair and past the end, `same` are the lanes with a pair of the same expert.
+  HR_DEVICE bool is_expert(int32_t expert) const {
+    return static_cast<uint32_t>(expert) < static_cast<uint32_t>(num_experts);
+  }
+
+  // Calls fn(flat, expert, same) for the pairs of the warp's part in order, 32 at a time: `expert` is -1 for
+  // a dropped pair and past the end, `same` are the lanes with a pair of the same expert.
   template <typename Fn>
   HR_DEVICE void for_pairs(Fn&& fn) const {
     const int64_t begin = chunk_begin() + warp_index() * int64_t{part_pairs}, end = chunk_end();
-    for (int64_t first = begin; first < begin + part_pairs && first < end; first += kWarpSize) {
-      const int64_t flat = first + lane_index();
-      const int32_t expert = flat < end ? experts[flat] : -1;
-      uint32_t same = warp_ballot(expert >= 0);
-      for (int bit = 0; bit < expert_bits; ++bit) {
-        const bool set = expert >> bit & 1;
-        const uint32_t with_bit = warp_ballot(set);
-        same &= set ? with_bit : ~with_bit;
+    for (int64_t first = begin; first < begin + part_pairs && first < end; first += kRounds * kWarpSize) {
+      const int64_t own = first + lane_index();
+      int32_t expert[kRounds];
+      HR_UNROLL
+      for (int round = 0; round < kRounds; ++round) {
+        const int64_t flat = own + round * kWarpSize;
+        expert[round] = flat < end ? experts[flat] : -1;
       }
-      fn(flat, expert, same);
-      warp_barrier();
+      HR_UNROLL
+      for (int round = 0; round < kRounds; ++round) {
+        fn(own + round * kWarpSize, expert[round], lanes_of(expert[round]));
+        warp_barrier();
+      }
     }
   }
 
@@ -68,10 +77,21 @@ struct Chunks {
     int32_t* own = counters + warp_index() * int64_t{num_experts};
     for (int32_t e = lane_index(); e < num_experts; e += kWarpSize) own[e] = 0;
     warp_barrier();
-    for_pairs([&](int64_t, int32_t expert, uint32_t same) {
-      if (expert >= 0 && is_first(same)) own[expert] += count_ones(same);
+    for_pairs([&](int64_t flat, int32_t expert, uint32_t same) {
+      if (expert < -1 || expert >= num_experts) fail(flat, expert, -1, num_experts - 1);
+      if (is_expert(expert) && is_first(same)) own[expert] += count_ones(same);
     });
-    barrier();
+  }
+
+ private:
+  HR_DEVICE uint32_t lanes_of(int32_t expert) const {
+    uint32_t same = warp_ballot(is_expert(expert));
+    for (int bit = 0; bit < expert_bits; ++bit) {
+      const bool set = expert >> bit & 1;
+      const uint32_t with_bit = warp_ballot(set);
+      same &= set ? with_bit : ~with_bit;
+    }
+    return same;
   }
 };
 
@@ -83,6 +103,7 @@ struct CountKernel {
   HR_DEVICE void operator()() const {
     const int32_t* of_parts = chunks.counters_of_block();
     chunks.count_parts(chunks.counters_of_block());
+    barrier();
     for (int32_t e = thread_index(); e < chunks.num_experts; e += kThreads) {
       int32_t count = 0;
       for (int warp = 0; warp < kWarps; ++warp) count += of_parts[warp * int64_t{chunks.num_experts} + e];
@@ -187,22 +208,22 @@ struct PlaceKernel {
   }
 };
 
-constexpr int64_t kChunkPairs = 1024;     // at least
-constexpr int64_t kMostCounts = 1 << 14;  // of all chunks, about: every block reads them
-constexpr int64_t kFewestChunks = 16;     // that the limit above allows
+constexpr int64_t kChunkPairs = kRounds * kBlockThreads;  // or a multiple
+constexpr int64_t kMostCounts = 1 << 14;                  // of all chunks, about: every block reads them
+constexpr int64_t kFewestChunks = 16;                     // that the limit above allows
 constexpr size_t kSharedBytes = 48 << 10;
 
 Chunks chunks_of(Context& ctx, const DispatchParams& p) {
   const int64_t num_pairs = p.expert_indices.size(), num_experts = p.expert_offsets.shape[0] - 1;
   const int64_t most_chunks = std::max(kMostCounts / num_experts, kFewestChunks);
-  const int64_t chunk_pairs = std::max(kChunkPairs, ceil_div(num_pairs, most_chunks));
-  const int64_t part_pairs = ceil_div(chunk_pairs, kBlockThreads) * kWarpSize;
-  Chunks chunks{p.expert_indices.as<int32_t>(),
+  const int64_t chunk_pairs = ceil_div(ceil_div(num_pairs, most_chunks), kChunkPairs) * kChunkPairs;
+  Chunks chunks{IndexFailure::next_launch(ctx, "dispatch", "expert_indices"),
+                p.expert_indices.as<int32_t>(),
                 static_cast<int32_t>(num_pairs),
                 static_cast<int32_t>(num_experts),
                 0,
-                static_cast<int32_t>(ceil_div(num_pairs, kWarps * part_pairs)),
-                static_cast<int32_t>(part_pairs),
+                static_cast<int32_t>(ceil_div(num_pairs, chunk_pairs)),
+                static_cast<int32_t>(chunk_pairs / kWarps),
                 nullptr};
   while (int64_t{1} << chunks.expert_bits < num_experts) ++chunks.expert_bits;
   if (chunks.counters() * sizeof(int32_t) > kSharedBytes) {
@@ -258,8 +279,6 @@ struct CombineKernel {
 
 void dispatch(Context& ctx, const DispatchParams& p) {
   const Chunks chunks = chunks_of(ctx, p);
-  check_indices(ctx, "dispatch", "expert_indices", chunks.experts, chunks.num_pairs, -1,
-                chunks.num_experts - 1);
   int32_t* counts = ctx.workspace<int32_t>(int64_t{chunks.num_experts} * chunks.num_chunks);
   const size_t shared_bytes = chunks.large ? 0 : chunks.counters() * sizeof(int32_t);
   launch(ctx, CountKernel{chunks, counts}, {chunks.num_chunks}, shared_bytes);

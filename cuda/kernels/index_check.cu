@@ -1,4 +1,5 @@
 #include "cuda/kernels/index_check.h"
+#include "cuda/kernels/index_failure.h"
 #include "cuda/launch.h"
 
 namespace hr::cuda {
@@ -8,30 +9,9 @@ namespace {
 // Positions have 32 bits of the record's entry.
 constexpr int64_t kMostEntries = int64_t{1} << 32;
 
-struct Failing {
-  FailureRecord* record;
-  uint64_t ticket;  // of the launch that checks
-  const char* op;
-  const char* arg;
-
-  static Failing next_launch(Context& ctx, const char* op, const char* arg) {
-    return {ctx.failure, ctx.last_ticket() + 1, op, arg};
-  }
-
-  // Of several calls in one launch the one for the lowest position counts; low and high must be the same.
-  HR_DEVICE void operator()(int64_t position, int32_t value, int64_t low, int64_t high) const {
-    atomic_min(&record->entry, static_cast<uint64_t>(position) << 32 | static_cast<uint32_t>(value));
-    record->op = op;
-    record->arg = arg;
-    record->low = low;
-    record->high = high;
-    record->ticket = ticket;
-  }
-};
-
 struct IndexCheckKernel {
   static constexpr int kThreads = 256;
-  Failing fail;
+  IndexFailure fail;
   const int32_t* indices;  // [n]
   int64_t n, low, high;
   const int32_t* end;  // [1] one past the highest, or null: it is `high`
@@ -50,7 +30,7 @@ struct IndexCheckKernel {
 // One warp: which entries are right depends on the one before.
 struct RisingCheckKernel {
   static constexpr int kThreads = kWarpSize;
-  Failing fail;
+  IndexFailure fail;
   const int32_t* entries;  // [n]
   int32_t n, first, min_step, highest;
 
@@ -63,7 +43,8 @@ struct RisingCheckKernel {
       const int32_t other = warp_shuffle_xor(first_bad, lanes);
       if (other < first_bad) first_bad = other;
     }
-    if (first_bad < n && lane_index() == 0) fail(first_bad, entries[first_bad], low(first_bad), high(first_bad));
+    if (first_bad < n && lane_index() == 0)
+      fail(first_bad, entries[first_bad], low(first_bad), high(first_bad));
   }
 
   HR_DEVICE int64_t low(int32_t i) const { return i > 0 ? int64_t{entries[i - 1]} + min_step : first; }
@@ -73,22 +54,22 @@ struct RisingCheckKernel {
 void launch_index_check(Context& ctx, const char* op, const char* arg, const int32_t* indices, int64_t n,
                         int64_t low, int64_t high, const int32_t* end) {
   if (n > kMostEntries) throw Error(ErrorKind::unsupported, op, arg, "more than 2^32 indices on a GPU");
-  launch(ctx, IndexCheckKernel{Failing::next_launch(ctx, op, arg), indices, n, low, high, end},
+  launch(ctx, IndexCheckKernel{IndexFailure::next_launch(ctx, op, arg), indices, n, low, high, end},
          blocks_for(ctx, n, 4 * IndexCheckKernel::kThreads));
 }
 
 void launch_rising_check(Context& ctx, const char* op, const char* arg, const int32_t* entries, int64_t n,
                          int64_t first, int32_t min_step, int64_t highest) {
   launch(ctx,
-         RisingCheckKernel{Failing::next_launch(ctx, op, arg), entries, static_cast<int32_t>(n),
+         RisingCheckKernel{IndexFailure::next_launch(ctx, op, arg), entries, static_cast<int32_t>(n),
                            static_cast<int32_t>(first), min_step, static_cast<int32_t>(highest)},
          {1});
 }
 
 }  // namespace
 
-void check_indices(Context& ctx, const char* op, const char* arg, const int32_t* indices, int64_t n, int64_t low,
-                   int64_t high) {
+void check_indices(Context& ctx, const char* op, const char* arg, const int32_t* indices, int64_t n,
+                   int64_t low, int64_t high) {
   launch_index_check(ctx, op, arg, indices, n, low, high, nullptr);
 }
 
