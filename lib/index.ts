@@ -44,13 +44,12 @@ export {
   SafetensorsFile,
   type SafetensorsSource,
   type SafetensorsTensor,
+  type TensorInfo,
   toFloat32,
   toFloat64,
   toInt32,
   writeSafetensors,
 } from "./checkpoint/safetensors.js";
-
-export type { TensorInfo } from "./checkpoint/safetensors-header.js";
 
 export * as nn from "./nn/index.js";
 export * as moe from "./moe/index.js";

@@ -9,7 +9,7 @@ export {
 } from "./corpora.js";
 export { fitTokenizer, type TokenKind, tokenKinds } from "./fit-tokenizer.js";
 export { type LabelledSentence, parseSst2, sst2Format } from "./sst2.js";
-export type { TextFormat, TextFormatJson, TextUnit } from "./text-format.js";
+export type { TextFormat, TextFormatJson, TextUnit, WordFormatOptions } from "./text-format.js";
 export { fileText, type TextSource } from "./text-source.js";
 export { TokenFile, writeTokenFile } from "./token-file.js";
 export { MemoryTokens, type TokenArray, type TokenSource } from "./token-source.js";
