@@ -42,7 +42,7 @@ function buildWithCMake(folder, { emulated, sanitize, cuda }) {
   // The cache remembers the folder and the generator; both may have changed since.
   rmSync(join(folder, "CMakeCache.txt"), { force: true });
   const cmakeJs = join(root, "node_modules", "cmake-js", "bin", "cmake-js");
-  const target = emulated ? "addon_emulated" : "addon";
+  const target = emulated ? "emulated" : "addon";
   const args = [cmakeJs, "build", "--out", folder, "--log-level", "warn", "--target", target];
   if (isOnPath("ninja")) args.push("--generator", "Ninja");
   if (sanitize) args.push("--CDHR_SANITIZE=ON");

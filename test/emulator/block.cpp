@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kGuardBytes = 1024;
 constexpr char kGuard = '\xA5';
+constexpr const char* kReturned = "returned";  // what a thread "waits" for that has
 
 thread_local Block* current_block = nullptr;
 
@@ -130,7 +131,7 @@ void Block::thread_main(void* self) {
   try {
     block.launch_->body();
     if (!thread.copies.empty()) block.fail("returned before its asynchronous copies arrived", Where());
-    thread.waits = "has returned";
+    thread.waits = kReturned;
     --block.running_;
     if (block.at_barrier_ > 0) block.deadlock();
   } catch (const std::exception& fault) {
@@ -174,7 +175,7 @@ Thread& Block::next_thread() {
 
 void Block::barrier(Where where) {
   Thread& self = *thread_;
-  self.waits = "waits at a barrier";
+  self.waits = "barrier";
   self.where = where;
   if (running_ < launch_->num_threads) deadlock();
   if (++at_barrier_ == running_) release_barrier();
@@ -207,7 +208,7 @@ void Block::collective(const char* name, void (*execute)(void* const*), void* ar
     warp.execute = execute;
     warp.first = &self;
   } else if (warp.execute != execute || !same(warp.first->where, where)) {
-    fail(std::string(name) + ", but " + describe(*warp.first), where);
+    fail("calls " + std::string(name) + ", but " + describe(*warp.first), where);
   }
   if (++warp.arrived < kWarpSize) {
     switch_away();
@@ -223,6 +224,9 @@ void Block::collective(const char* name, void (*execute)(void* const*), void* ar
 
 void Block::start_copy(void* to, const void* from, int bytes, int valid_bytes, Where where) {
   check_shared(to, static_cast<size_t>(bytes), static_cast<size_t>(bytes), where);
+  if (valid_bytes < 0 || valid_bytes > bytes) {
+    fail("copies " + std::to_string(valid_bytes) + " of " + std::to_string(bytes) + " bytes", where);
+  }
   if (valid_bytes > 0 && reinterpret_cast<uintptr_t>(from) % static_cast<uintptr_t>(bytes)) {
     fail("copies " + std::to_string(bytes) + " bytes from an address that is not a multiple of them", where);
   }
@@ -291,10 +295,10 @@ void Block::fail(const std::string& what, Where where) const {
 }
 
 std::string Block::describe(const Thread& thread) const {
-  std::string text = "thread " + std::to_string(thread.index) + " (warp " + std::to_string(thread.warp) +
-                     ", lane " + std::to_string(thread.lane) + ") " + thread.waits;
-  if (std::strcmp(thread.waits, "has returned") != 0) text += " at " + text_of(thread.where);
-  return text;
+  const std::string name = "thread " + std::to_string(thread.index) + " (warp " +
+                           std::to_string(thread.warp) + ", lane " + std::to_string(thread.lane) + ")";
+  if (thread.waits == kReturned) return name + " has returned";
+  return name + " waits in " + thread.waits + " at " + text_of(thread.where);
 }
 
 void run_grid(const Launch& launch) {

@@ -24,6 +24,7 @@ namespace {
 constexpr CopyTiming kDevices[] = {CopyTiming::random, CopyTiming::late, CopyTiming::early};
 constexpr const char* kDeviceNames[] = {"emulator", "emulator, late copies", "emulator, early copies"};
 constexpr int kNumDevices = 3;
+constexpr int kRuntimeVersion = 13000;
 
 thread_local int current_device = 0;
 
@@ -114,12 +115,20 @@ void enqueue(cudaStream_t stream, Launch launch) {
 
 }  // namespace hr::emulator
 
+// HYPERROUTER_EMULATOR_DRIVER=12040 is a driver for CUDA 12.4, 0 is none.
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = 13000;
+  const char* text = std::getenv("HYPERROUTER_EMULATOR_DRIVER");
+  *version = text ? std::atoi(text) : kRuntimeVersion;
   return cudaSuccess;
 }
-cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = kRuntimeVersion;
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceCount(int* count) {
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  if (driver < kRuntimeVersion) return cudaErrorInsufficientDriver;
   *count = kNumDevices;
   return cudaSuccess;
 }

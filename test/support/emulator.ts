@@ -5,7 +5,10 @@ import type { ProductDType } from "../../lib/dtype.js";
 
 const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 
-process.env["HYPERROUTER_BINDING"] ??= at("build/Release/hyperrouter-emulated.node");
+/** The addon with the CUDA backend on the emulated GPU; importing this file selects it. */
+export const emulatedBinding = (process.env["HYPERROUTER_BINDING"] ??= at(
+  "build/Release/hyperrouter-emulated.node",
+));
 
 /** The emulated GPUs: asynchronous copies arrive whenever, as late and as early as allowed. */
 export function emulated(dtype: ProductDType = "f32"): [drawn: Device, late: Device, early: Device] {
