@@ -79,14 +79,19 @@ struct PieceSumsKernel {
   float* d_table;      // [num_rows, width]
   float* heads;        // [num_pieces, width] of the segment that began in a piece before
   float* tails;        // [num_pieces, width] of the segment that goes on in the next piece
+  int32_t num_pieces, warps_per_piece;
   int width;
   float scale;
   bool aligned;
 
+  HR_DEVICE int32_t piece() const { return warp() / warps_per_piece; }
+  HR_DEVICE int column() const { return warp() % warps_per_piece * kWarpColumns + 4 * lane_index(); }
+  HR_DEVICE static int32_t warp() { return block_x() * kEmbedWarps + warp_index(); }
+
   HR_DEVICE void operator()() const {
-    const int32_t piece = block_x(), first = piece * kPieceTokens;
-    const int column = (block_y() * kEmbedWarps + warp_index()) * kWarpColumns + 4 * lane_index();
-    const int count = width - column;  // none, in the last lanes
+    const int32_t piece = this->piece(), first = piece * kPieceTokens;
+    if (piece >= num_pieces) return;
+    const int column = this->column(), count = width - column;  // none, in the last lanes
     const int32_t own_row = tokens.row(first + lane_index());
     const int32_t own_token = own_row < tokens.num_rows ? tokens.token(first + lane_index()) : 0;
     const int32_t row_before = tokens.row(first - 1), row_after = tokens.row(first + kPieceTokens);
@@ -141,14 +146,15 @@ struct LongSegmentsKernel {
 
   HR_DEVICE void operator()() const {
     const TokensByRow& tokens = pieces.tokens;
-    const int32_t first = block_x() * kPieceTokens, last = first + kPieceTokens - 1;
+    int32_t piece = pieces.piece();
+    if (piece >= pieces.num_pieces) return;
+    const int32_t first = piece * kPieceTokens, last = first + kPieceTokens - 1;
     const int32_t row = tokens.row(last);
     const bool begins_here = row != tokens.row(first - 1) || row != tokens.row(first);
     if (row >= tokens.num_rows || !begins_here || row != tokens.row(last + 1)) return;
-    const int column = (block_y() * kEmbedWarps + warp_index()) * kWarpColumns + 4 * lane_index();
-    const int count = pieces.width - column;
-    Quad sum = load_quad(pieces.tails + int64_t{block_x()} * pieces.width + column, count, pieces.aligned);
-    int32_t piece = block_x() + 1;
+    const int column = pieces.column(), count = pieces.width - column;
+    Quad sum = load_quad(pieces.tails + int64_t{piece} * pieces.width + column, count, pieces.aligned);
+    ++piece;
     int more;  // of the next 32 pieces begin with this row
     do {
       const uint32_t same = warp_ballot(tokens.row((piece + lane_index()) * kPieceTokens) == row);
@@ -191,9 +197,18 @@ void embed_backward(Context& ctx, const EmbedBackwardParams& p) {
   const int64_t num_pieces = ceil_div(num_tokens, kPieceTokens);
   float *heads = ctx.workspace<float>(num_pieces * width), *tails = ctx.workspace<float>(num_pieces * width);
   const bool aligned = width % 4 == 0 && is_aligned16(d_out) && is_aligned16(d_table);
-  const PieceSumsKernel pieces{
-      tokens, d_out, d_table, heads, tails, static_cast<int>(width), static_cast<float>(p.scale), aligned};
-  const Grid grid{num_pieces, ceil_div(width, kEmbedWarps * kWarpColumns)};
+  const int64_t warps_per_piece = ceil_div(width, kWarpColumns);
+  const PieceSumsKernel pieces{.tokens = tokens,
+                               .d_out = d_out,
+                               .d_table = d_table,
+                               .heads = heads,
+                               .tails = tails,
+                               .num_pieces = static_cast<int32_t>(num_pieces),
+                               .warps_per_piece = static_cast<int32_t>(warps_per_piece),
+                               .width = static_cast<int>(width),
+                               .scale = static_cast<float>(p.scale),
+                               .aligned = aligned};
+  const Grid grid{ceil_div(num_pieces * warps_per_piece, kEmbedWarps)};
   launch(ctx, pieces, grid);
   launch(ctx, LongSegmentsKernel{pieces}, grid);
 }

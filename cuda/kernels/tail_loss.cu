@@ -58,18 +58,21 @@ struct ClusterKeysKernel {
   }
 };
 
-// count[0] = how many keys are 0
+// count[0] = how many keys are 0: where the first other one is in the order.
 struct CountKernel {
-  static constexpr int kThreads = kReduceThreads;
-  const int32_t* keys;  // [num_tokens]
-  int32_t* count;       // [1]
+  static constexpr int kThreads = kElementThreads;
+  const int32_t* keys;   // [num_tokens]
+  const int32_t* order;  // [num_tokens]
+  int32_t* count;        // [1]
   int64_t num_tokens;
 
   HR_DEVICE void operator()() const {
-    int32_t own = 0;
-    for (int64_t token = thread_index(); token < num_tokens; token += kThreads) own += 1 - keys[token];
-    own = reduce_block<SumOf>(own);
-    if (thread_index() == 0) *count = own;
+    for_elements(num_tokens, false, [&](int64_t i, auto) {
+      const bool inside = keys[order[i]] == 0;
+      const bool is_last = i + 1 == num_tokens || keys[order[i + 1]] != 0;
+      if (inside && is_last) *count = static_cast<int32_t>(i + 1);
+      if (!inside && i == 0) *count = 0;
+    });
   }
 };
 
@@ -231,7 +234,8 @@ Tail find_tail(Context& ctx, const Params& p, float* lse_to_clear) {
   int32_t *keys = ctx.workspace<int32_t>(num_tokens), *count = ctx.workspace<int32_t>(1);
   launch(ctx, ClusterKeysKernel{targets, keys, lse_to_clear, num_tokens, p.first_id, size},
          blocks_for_elements(ctx, num_tokens));
-  launch(ctx, CountKernel{keys, count, num_tokens}, {1}, kReduceWarps * sizeof(int32_t));
+  const int32_t* order = stable_order(ctx, keys, num_tokens, 2);
+  launch(ctx, CountKernel{keys, order, count, num_tokens}, blocks_for_elements(ctx, num_tokens));
   const int64_t chunk = std::clamp(kMostLogits / num_tokens / 128 * 128, kFewestColumns, kMostColumns);
   const int64_t stride = std::min(ceil_div(size, 4) * 4, chunk);
   const float *h = p.h.template as<float>(), *weight = p.weight.template as<float>();
@@ -240,7 +244,7 @@ Tail find_tail(Context& ctx, const Params& p, float* lse_to_clear) {
           .bias = p.bias.template as<float>(),
           .targets = targets,
           .keys = keys,
-          .order = stable_order(ctx, keys, num_tokens, 2),
+          .order = order,
           .count = count,
           .logits = ctx.workspace<float>(num_tokens * stride),
           .first_id = p.first_id,

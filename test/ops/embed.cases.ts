@@ -34,6 +34,7 @@ const cases: Record<string, Sizes> = {
   "no id in the cluster": { tokens: 3, rows: 2, width: 5, firstId: 10, vocabSize: 20, ids: [0, 9, 12] },
   "all tokens one id": { tokens: 65, rows: 4, width: 17, ids: range(65).map(() => 2) },
   "several tasks": { tokens: 700, rows: 50, width: 97 },
+  "many tokens one id": { tokens: 1100, rows: 3, width: 5, ids: range(1100).map((t) => (t === 7 ? 0 : 1)) },
   "a large table": { tokens: 1200, rows: 70000, width: 3 },
 };
 

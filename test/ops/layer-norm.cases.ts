@@ -37,6 +37,7 @@ const cases: Record<string, Sizes> = {
   "a large eps": { rows: 5, d: 64, eps: 0.5 },
   "rows far from zero": { rows: 5, d: 64, offset: 30 },
   "several tasks": { rows: 700, d: 97, branch: true, dropout: 0.1 },
+  "many rows": { rows: 2200, d: 5, branch: true, dropout: 0.1 },
   "wide rows": { rows: 9, d: 602, branch: true, dropout: 0.1, accumulate: true },
   "very wide rows": { rows: 3, d: 4500, branch: true, dropout: 0.1, accumulate: true },
 };
