@@ -28,7 +28,7 @@ class CudaStream final : public Stream {
     forget_failure();
   }
   ~CudaStream() override {
-    make_current();
+    cudaSetDevice(device_);
     cudaFreeAsync(context_.failure, stream_);
     cudaStreamSynchronize(stream_);
   }

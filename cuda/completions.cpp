@@ -10,11 +10,12 @@ namespace hr::cuda {
 
 namespace {
 
-constexpr size_t kSmallestBlock = 4096;
+constexpr size_t kSmallestBlock = 4096, kLargestKept = size_t{64} << 20;  // of pinned memory
 constexpr size_t kRecordBytes = 64;  // of a FailureRecord, keeping what follows aligned
 static_assert(sizeof(FailureRecord) <= kRecordBytes);
 
 size_t rounded(size_t bytes) {
+  if (bytes > kLargestKept) return bytes;
   size_t size = kSmallestBlock;
   while (size < bytes) size *= 2;
   return size;
@@ -133,9 +134,11 @@ void Completions::report(Point& point, cudaError_t status) {
 }
 
 void Completions::recycle(Point& point) {
+  const bool keep = point.pinned_bytes <= kLargestKept;
+  if (!keep) cudaFreeHost(point.pinned);
   const std::lock_guard lock(mutex_);
   events_.push_back(point.event);
-  pinned_blocks_.emplace(point.pinned_bytes, point.pinned);
+  if (keep) pinned_blocks_.emplace(point.pinned_bytes, point.pinned);
 }
 
 }  // namespace hr::cuda

@@ -10,15 +10,15 @@ const includes = {
   cpu: ["cpu", "ops"],
   cuda: ["cuda", "ops"],
   binding: ["binding", "ops"],
-  "test/emulator": ["test", "ops"],
+  "test/emulator": ["test", "cuda", "ops"],
 };
 const backends = ["cpu/backend.h", "cuda/backend.h"]; // included by one file of binding/
 
 // TypeScript: lowest layer first. A file imports from its own layer and from those before it.
 const layers = [
   ["errors.ts", "files.ts", "options.ts", "random.ts"],
-  ["native.ts", "native-ops.gen.ts"],
-  ["dtype.ts", "tensor.ts", "scope.ts", "device.ts"],
+  ["native.ts", "native-ops.gen.ts", "dtype.ts"],
+  ["tensor.ts", "scope.ts", "device.ts"],
   ["autograd"],
   ["ops"],
   ["nn", "moe", "optim", "data", "checkpoint"],

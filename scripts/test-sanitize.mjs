@@ -1,12 +1,12 @@
-// npm run test:sanitize: the op, native and training tests on an addon with AddressSanitizer and UBSan. Anything
-// they report ends the process, and so fails the test. Further arguments replace the list of tests.
+// npm run test:sanitize: the op, native, training and CUDA tests on an addon with AddressSanitizer and UBSan, the GPU
+// emulated. Anything they report ends the process, and so fails the test. Further arguments replace the list of tests.
 import { join } from "node:path";
 import { capture, CommandError, main, root, run } from "./command.mjs";
 import { setup } from "./setup.mjs";
 
 const tests = [
   ...["test/ops/devices", "test/ops/errors", "test/native/streams", "test/native/malformed-calls"],
-  ...["test/train/trainer", "test/nn/generate"],
+  ...["test/train/trainer", "test/nn/generate", "test/emulator/ops", "test/emulator/backend"],
 ];
 
 /** The run-time libraries of the sanitizers must be in the process before the addon is. */
@@ -22,12 +22,13 @@ function runtimes() {
 
 await main(() => {
   setup();
-  process.exitCode = run(process.execPath, [join(root, "scripts", "build-native.mjs"), "--sanitize"]);
+  const build = [join(root, "scripts", "build-native.mjs"), "--sanitize", "--emulated"];
+  process.exitCode = run(process.execPath, build);
   if (process.exitCode) return;
   const args = process.argv.slice(2);
   const env = {
     ...process.env,
-    HYPERROUTER_BINDING: join(root, "build", "sanitize", "Release", "hyperrouter.node"),
+    HYPERROUTER_BINDING: join(root, "build", "sanitize", "Release", "hyperrouter-emulated.node"),
     LD_PRELOAD: runtimes().join(" "),
     // Node itself keeps memory until it ends.
     ASAN_OPTIONS: "detect_leaks=0:halt_on_error=1",

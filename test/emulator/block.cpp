@@ -29,7 +29,10 @@ std::string text_of(Where where) {
   return file + ":" + std::to_string(where.line());
 }
 
-bool same(Where a, Where b) { return a.line() == b.line() && !std::strcmp(a.file_name(), b.file_name()); }
+bool same(Where a, Where b) {
+  return a.line() == b.line() &&
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
+}
 
 uint64_t mixed(uint64_t x) {  // splitmix64
   x += 0x9E3779B97F4A7C15u;
