@@ -41,9 +41,9 @@ struct Scorer {
   static_assert(kParts == kWarps);
   static constexpr int kTokens = kSpread ? kTileTokens : kWarps * kTileTokens;  // of a block
   static constexpr int kExperts = kTiles * kTileExperts;
-  static constexpr int kMinBlocks = kTiles > 2 ? 3 : 6;
+  static constexpr int kMinBlocks = kTiles > 2 ? 4 : 6;
   static constexpr size_t kSharedBytes = kSpread ? kParts * kTileTokens * kExperts * sizeof(float) : 0;
-  using Sums = float[1][kTiles][4];
+  using Sums = float[kTiles][4];
 
   const float* x;       // [num_tokens, d_model]
   const float* weight;  // [num_experts, d_model]
@@ -75,7 +75,7 @@ struct Scorer {
           add(sums, total);
         }
         for_sums([&](int row, int column, int tile, int i) {
-          store(logits, token + row, expert + column, total[0][tile][i]);
+          store(logits, token + row, expert + column, total[tile][i]);
         });
       }
     }
@@ -86,11 +86,11 @@ struct Scorer {
     HR_UNROLL
     for (int tile = 0; tile < kTiles; ++tile) {
       HR_UNROLL
-      for (int i = 0; i < 4; ++i) to[0][tile][i] += from[0][tile][i];
+      for (int i = 0; i < 4; ++i) to[tile][i] += from[tile][i];
     }
   }
 
-  // Calls fn(token, expert, tile, i) for each sum of the lane, [0][tile][i].
+  // Calls fn(token, expert, tile, i) for each sum of the lane, [tile][i].
   template <typename Fn>
   HR_DEVICE static void for_sums(Fn&& fn) {
     HR_UNROLL
@@ -104,7 +104,7 @@ struct Scorer {
 
   HR_DEVICE static void share(const Sums& sums) {
     float* own = shared_memory<float>() + warp_index() * kTileTokens * kExperts;
-    for_sums([&](int row, int column, int tile, int i) { own[row * kExperts + column] = sums[0][tile][i]; });
+    for_sums([&](int row, int column, int tile, int i) { own[row * kExperts + column] = sums[tile][i]; });
   }
 
   HR_DEVICE void store(const Logits& logits, int64_t token, int expert, float sum) const {
@@ -116,45 +116,58 @@ struct Scorer {
     const int steps = (d_model + kStepColumns - 1) / kStepColumns;
     const int part_columns = (steps + kParts - 1) / kParts * kStepColumns;
     const int end = (part + 1) * part_columns < d_model ? (part + 1) * part_columns : d_model;
+    const float* x_rows = x + token * d_model;
+    const float* weight_rows = weight + expert * int64_t{d_model};
+    const int64_t tokens_left = logits.num_tokens - token;
+    const int num_tokens = tokens_left < kTileTokens ? static_cast<int>(tokens_left) : kTileTokens;
+    const int num_experts = logits.num_experts - expert;
     for (int column = part * part_columns; column < end; column += kSteps * kStepColumns) {
-      Quad of_tokens[kSteps][2], of_experts[kSteps][kTiles];
+      Quad of_tokens[kSteps][2];
+      const int own = column + lane_index() % 4 * 4, row = lane_index() / 4;
       HR_UNROLL
-      for (int step = 0; step < kSteps; ++step) {
-        const int from = column + step * kStepColumns + lane_index() % 4 * 4, row = lane_index() / 4;
-        HR_UNROLL
-        for (int i = 0; i < 2; ++i) {
-          of_tokens[step][i] = load(x, token + row + i * 8, logits.num_tokens, from, end);
-        }
-        HR_UNROLL
-        for (int i = 0; i < kTiles; ++i) {
-          of_experts[step][i] = load(weight, expert + row + i * kTileExperts, logits.num_experts, from, end);
-        }
+      for (int i = 0; i < 2 * kSteps; ++i) {
+        const int from = own + i / 2 * kStepColumns;
+        of_tokens[i / 2][i % 2] = load(x_rows, row + i % 2 * 8, num_tokens, from, end);
       }
       HR_UNROLL
-      for (int step = 0; step < kSteps; ++step) multiply(of_tokens[step], of_experts[step], sums);
+      for (int step = 0; step < kSteps; ++step) {
+        multiply(of_tokens[step], sums, [&](int tile) {
+          return load(weight_rows, row + tile * kTileExperts, num_experts, own + step * kStepColumns, end);
+        });
+      }
     }
   }
 
   // Numbers from .. from + 3 of a row, 0 where there are none.
-  HR_DEVICE Quad load(const float* rows, int64_t row, int64_t num_rows, int from, int end) const {
+  HR_DEVICE Quad load(const float* rows, int row, int num_rows, int from, int end) const {
     return load_quad(rows + row * d_model + from, row < num_rows ? end - from : 0, aligned);
   }
 
-  HR_DEVICE static void multiply(const Quad (&of_tokens)[2], const Quad (&of_experts)[kTiles], Sums& sums) {
-    Sums products = {};
+  // sums += x · weightᵀ over kStepColumns columns, as many as two instructions take.
+  template <typename Experts>
+  HR_DEVICE static void multiply(const Quad (&of_tokens)[2], Sums& sums, Experts&& experts) {
+    uint32_t a[2][1][4], a_low[2][1][4];
     HR_UNROLL
-    for (int pair = 0; pair < 4; pair += 2) {
-      uint32_t a[1][4], b[kTiles][2];
+    for (int half = 0; half < 2; ++half) {
       HR_UNROLL
-      for (int i = 0; i < 4; ++i) a[0][i] = math::bits_of(of_tokens[i % 2].v[pair + i / 2]);
-      HR_UNROLL
-      for (int tile = 0; tile < kTiles; ++tile) {
-        HR_UNROLL
-        for (int i = 0; i < 2; ++i) b[tile][i] = math::bits_of(of_experts[tile].v[pair + i]);
-      }
-      multiply_fragments<Precision::f32>(products, a, b);
+      for (int i = 0; i < 4; ++i) a[half][0][i] = math::bits_of(of_tokens[i % 2].v[2 * half + i / 2]);
+      split_tf32(a[half], a_low[half]);
     }
-    add(products, sums);
+    HR_UNROLL
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const Quad w = experts(tile);
+      float products[1][1][4] = {};
+      HR_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        uint32_t b[1][2] = {{math::bits_of(w.v[2 * half]), math::bits_of(w.v[2 * half + 1])}}, b_low[1][2];
+        split_tf32(b, b_low);
+        warp_multiply_tf32(products, a_low[half], b);
+        warp_multiply_tf32(products, a[half], b_low);
+        warp_multiply_tf32(products, a[half], b);
+      }
+      HR_UNROLL
+      for (int i = 0; i < 4; ++i) sums[tile][i] += products[0][0][i];
+    }
   }
 };
 
