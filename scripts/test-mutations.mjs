@@ -4,7 +4,7 @@
 // A mutation is {name, file, find, replace, ops, dtype}: `find` occurs once in `file`; `ops` are the ops whose cases
 // must fail. Works on a copy of the sources, so that the checkout stays as it is.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { capture, CommandError, isOnPath, main, root } from "./command.mjs";
 import { listFiles, readStamp } from "./stamp.mjs";
@@ -22,14 +22,37 @@ function write(file, text) {
   writeFileSync(file, text);
 }
 
-function copySources() {
-  for (const file of listFiles("CMakeLists.txt", "ops", "cpu", "cuda", "binding", "bench", "test/emulator"))
-    if (/\.(txt|h|cpp|cu)$/.test(file)) write(join(copy, relative(root, file)), readFileSync(file, "utf8"));
+/** The op families that some ops (in camel case) belong to. */
+function familiesOf(ops) {
+  const names = ops.map((op) => op.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
+  const headers = listFiles("ops").filter((file) => file.endsWith(".h"));
+  const declares = (file) => names.some((name) => readFileSync(file, "utf8").includes(`OP(${name}, `));
+  return headers.filter(declares).map((file) => basename(file, ".h"));
+}
+
+/** Brings the copy up to date. Of the CUDA families it keeps those named, so that a fault in a header builds fast. */
+function copySources(families) {
+  const isOther = (file) => {
+    const family = basename(file, ".cu");
+    return file.endsWith(".cu") && existsSync(join(root, "ops", `${family}.h`)) && !families.includes(family);
+  };
+  for (const file of listFiles("CMakeLists.txt", "ops", "cpu", "cuda", "binding", "bench", "test/emulator")) {
+    const target = join(copy, relative(root, file));
+    if (isOther(file)) rmSync(target, { force: true });
+    else if (/\.(txt|h|cpp|cu)$/.test(file)) write(target, readFileSync(file, "utf8"));
+  }
   if (!existsSync(join(copy, "node_modules")))
     symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
   const generator = isOnPath("ninja") ? ["-G", "Ninja"] : [];
   // Faults leave variables unused: no warnings.
-  const { status, output } = capture("cmake", ["-S", copy, "-B", build, "-DCMAKE_CXX_FLAGS=-w", ...generator]);
+  const { status, output } = capture("cmake", [
+    "-S",
+    copy,
+    "-B",
+    build,
+    "-DCMAKE_CXX_FLAGS=-w",
+    ...generator,
+  ]);
   if (status !== 0) throw new CommandError(output);
 }
 
@@ -88,9 +111,9 @@ function run(mutation) {
   }
 }
 
-await main(() => {
-  const mutations = readMutations();
-  copySources();
+/** Builds without any mutation and makes sure that nothing is found then. */
+function prepare(mutations) {
+  copySources(familiesOf(mutations.flatMap(({ ops }) => ops)));
   const { status, output } = compile();
   if (status !== 0) throw new CommandError(output);
   for (const dtype of new Set(mutations.map((mutation) => mutation.dtype))) {
@@ -98,12 +121,20 @@ await main(() => {
     const fault = findFault({ ops: [...new Set(same.flatMap(({ ops }) => ops))], dtype });
     if (fault) throw new CommandError(`Without any mutation: ${fault}`);
   }
+}
+
+await main(() => {
+  const mutations = readMutations();
   let caught = 0;
-  for (const mutation of mutations) {
-    const [outcome, what] = run(mutation);
-    if (outcome === "caught") caught += 1;
-    console.log(`${outcome.padEnd(8)}  ${mutation.family}: ${mutation.name}`);
-    if (what) console.log(`          ${what.slice(0, 160)}`);
+  for (const family of new Set(mutations.map((mutation) => mutation.family))) {
+    const own = mutations.filter((mutation) => mutation.family === family);
+    prepare(own);
+    for (const mutation of own) {
+      const [outcome, what] = run(mutation);
+      if (outcome === "caught") caught += 1;
+      console.log(`${outcome.padEnd(8)}  ${family}: ${mutation.name}`);
+      if (what) console.log(`          ${what.slice(0, 160)}`);
+    }
   }
   console.log(`${caught}/${mutations.length} mutations caught`);
   process.exitCode = caught === mutations.length ? 0 : 1;
