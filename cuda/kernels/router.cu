@@ -57,6 +57,7 @@ struct Scorer {
       if constexpr (kSpread) {
         Sums sums = {};
         add_part(logits, token, expert, warp_index(), sums);
+        if (expert > 0) barrier();  // the experts before these have been stored
         share(sums);
         barrier();
         for (int i = thread_index(); i < kTileTokens * kExperts; i += kBlockThreads) {
@@ -66,7 +67,6 @@ struct Scorer {
           for (int part = 1; part < kParts; ++part) sum += of_parts[part * kTileTokens * kExperts];
           store(logits, token + i / kExperts, expert + i % kExperts, sum);
         }
-        barrier();
       } else {
         Sums total = {};
         for (int part = 0; part < kParts; ++part) {
