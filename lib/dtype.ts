@@ -5,10 +5,10 @@ export type DType = "f32" | "f64" | "bf16" | "f16" | "i32";
 export type FloatDType = "f32" | "f64";
 
 /**
- * What the matrix products of linear layers and experts multiply, forward and backward. `bf16` rounds both operands to
- * nearest even and sums in float32; tensors, weights among them, stay float32. Fast where the processor multiplies bf16
- * itself (AVX512-BF16), the same numbers but no gain elsewhere. `tf32` keeps 10 bits of each mantissa, on GPUs only.
- * Attention, router and loss always compute in float32.
+ * What the matrix products of linear layers, experts and attention multiply, forward and backward. `bf16` rounds both
+ * operands to nearest even and sums in float32; tensors, weights among them, stay float32. Fast where the processor
+ * multiplies bf16 itself (AVX512-BF16), the same numbers but no gain elsewhere. `tf32` keeps 10 bits of each mantissa,
+ * on GPUs only. Softmax, router and loss always compute in float32.
  */
 export type ProductDType = (typeof productDTypes)[number];
 export const productDTypes = ["f32", "bf16", "tf32"] as const;

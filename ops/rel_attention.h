@@ -8,6 +8,13 @@
 // p_c projects the sinusoid of distance k_len - 1 - c, so c stands for distance i + m - j: the closed form of
 // the reference's pad-and-shift. Neither direction keeps a [q_len, k_len] matrix beyond one (batch, head)
 // block; backward recomputes probabilities from `lse`.
+//
+// Factors of its products, which a precision below f32 rounds (precision.h):
+//   forward   (q_i + u) / √d_head, (q_i + v) / √d_head, key_j, p_c, value_j;
+//             dropout(e^(score - max_j score)), whose sum is divided out afterwards
+//   backward  those of q, u, v, kv and p; d_out_i; the weights dropout(softmax);
+//             softmax · (dropout(d_weight) - ⟨d_out_i, out_i⟩), a score's gradient
+// Scores, lse, sums of exponentials and ⟨d_out_i, out_i⟩ are not rounded.
 #pragma once
 
 #include "ops/check.h"

@@ -61,26 +61,70 @@ struct Geometry {
   }
 };
 
-// The transpose [d_head, rows] of a head's slice, in panels.
-struct Panels {
-  float* data;
-  Block staged;  // [kPanel, d_head]
-  int64_t d_head;
+// A head's slice of keys, positions or values as the right side of products, in panels.
+template <typename Arithmetic>
+class Slice {
+ public:
+  enum Use { kScores = 1, kSums = 2 };  // products with its transpose; with itself
 
-  Panels(const Geometry& g, Scratch& scratch)
-      : data(scratch.take<float>(g.padded_keys * g.d_head)),
-        staged(g.take_rows(scratch, kPanel)),
-        d_head(g.d_head) {}
+  Slice(const Geometry& g, int uses, Scratch& scratch)
+      : d_head_(g.d_head),
+        scores_panel_(units<Arithmetic>(g.d_head) * kPanel),
+        sums_panel_(units<Arithmetic>(g.padded_keys) * kPanel),
+        staged_(g.take_rows(scratch, kPanel)) {
+    if (uses & kScores) scores_ = scratch.take<float>(g.padded_keys / kPanel * scores_panel_);
+    if (uses & kSums) sums_ = scratch.take<float>(ceil_div(g.d_head, kPanel) * sums_panel_);
+  }
 
-  // The slice's rows lie pages apart, so a panel of them is brought together before it is transposed.
+  // The slice's rows lie pages apart, so a panel of them is brought together first.
   void pack(const float* slice, int64_t stride, int64_t rows) {
     for (int64_t first = 0; first < rows; first += kPanel) {
       const int64_t count = min(kPanel, rows - first);
-      pack_rows(slice + first * stride, stride, count, d_head, staged);
-      packed::pack<kPanel, packed::F32>({staged.data, staged.stride, false}, 0, count, 0, d_head, data + first * d_head);
+      pack_rows(slice + first * stride, stride, count, d_head_, staged_);
+      if (scores_) {
+        packed::pack<kPanel, Arithmetic>({staged_.data, staged_.stride, false}, 0, count, 0, d_head_,
+                                         scores_ + first / kPanel * scores_panel_);
+      }
+      for (int64_t k = 0; sums_ && k < d_head_; k += kPanel) {
+        packed::pack<kPanel, Arithmetic>(
+            {staged_.data, staged_.stride, true}, k, min(kPanel, d_head_ - k), 0, count,
+            sums_ + k / kPanel * sums_panel_ + units<Arithmetic>(first) * kPanel);
+      }
     }
   }
-  RightBlock from(int64_t row) const { return {data + row * d_head, kPanel, kPanel * d_head}; }
+
+  // From a row on that starts a panel.
+  RightBlock for_scores(int64_t row) const {
+    return {scores_ + row / kPanel * scores_panel_, kPanel, scores_panel_};
+  }
+  RightBlock for_sums(int64_t row) const {
+    return {sums_ + units<Arithmetic>(row) * kPanel, kPanel, sums_panel_};
+  }
+
+ private:
+  int64_t d_head_, scores_panel_, sums_panel_;
+  Block staged_;  // [kPanel, d_head]
+  float *scores_ = nullptr, *sums_ = nullptr;
+};
+
+// Numbers of a block of queries, then the same as units: along the rows, where the numbers were, and, where
+// a product sums over queries, across them.
+template <typename Arithmetic>
+struct Joined {
+  Block along, across;
+
+  Joined(Block numbers, bool has_across, Scratch& scratch, int64_t rows) : along(numbers), across(numbers) {
+    if (Arithmetic::kPerUnit == 1) return;
+    across.data = has_across ? scratch.take<float>(units<Arithmetic>(rows) * numbers.stride) : nullptr;
+  }
+
+  // Rows r .. r + count - 1; r starts a unit.
+  void join(int64_t r, int64_t count, int64_t columns) {
+    if (across.data) {
+      join_rows<Arithmetic>(along.from(r), count, columns, across.from(r / Arithmetic::kPerUnit));
+    }
+    for (int64_t n = r; n < r + count; ++n) join_columns<Arithmetic>(along.row(n), columns);
+  }
 };
 
 // What a block of queries sees: whole panels of keys and positions, then a ragged end.
@@ -88,6 +132,7 @@ struct Window {
   int64_t i0, rows;
   int64_t j0, keys;
   int64_t c0, positions;
+  int64_t key_columns, position_columns;  // with the rest of the last panel
 
   Window(const Geometry& g, int64_t block) {
     i0 = block * kBlockRows;
@@ -97,6 +142,8 @@ struct Window {
     keys = g.end_key(last) - j0;
     c0 = round_down(g.first_key(last) + g.shift(last), kPanel);
     positions = g.k_len - c0;
+    key_columns = round_up(keys, kPanel);
+    position_columns = round_up(positions, kPanel);
   }
 };
 
@@ -113,6 +160,15 @@ struct Row {
         position_at(first_key + g.shift(i) - w.c0) {}
 };
 
+// A row of scores is worked on in whole vectors: blocked scores fill its last one.
+HR_INLINE int64_t fill_vector(float* scores, float* positions, int64_t count) {
+  for (int n = 0; n < Vec::kLanes; ++n) {
+    scores[count + n] = -__builtin_inff();
+    positions[count + n] = 0;
+  }
+  return round_up(count, Vec::kLanes);
+}
+
 // Zeroes row[0 .. size - 1] outside at .. at + count - 1.
 HR_INLINE void clear_around(float* row, int64_t at, int64_t count, int64_t size) {
   memset(row, 0, at * sizeof(float));
@@ -120,38 +176,48 @@ HR_INLINE void clear_around(float* row, int64_t at, int64_t count, int64_t size)
 }
 
 // One head: its positions, the keys of one batch element, and the scores of one block of queries.
+template <typename Arithmetic>
 struct Scores {
   const Geometry& g;
   const float *q, *u, *v;
   int64_t h;
-  Panels keys, positions;
-  Block with_u, with_v;       // [rows, padded_head] scale · (q + u), scale · (q + v)
-  Block by_key, by_position;  // [rows, score_stride]
+  Slice<Arithmetic> keys, positions;
+  Joined<Arithmetic> with_u, with_v;       // [rows, padded_head] scale · (q + u), scale · (q + v)
+  Joined<Arithmetic> by_key, by_position;  // [rows, score_stride]
 
   template <typename Params>
-  Scores(const Params& p, const Geometry& geometry, int64_t head, Scratch& scratch)
+  Scores(const Params& p, const Geometry& geometry, int64_t head, bool backward, Scratch& scratch)
       : g(geometry),
         q(p.q.template as<float>()),
         u(p.u.template as<float>() + head * g.d_head),
         v(p.v.template as<float>() + head * g.d_head),
         h(head),
-        keys(g, scratch),
-        positions(g, scratch),
-        with_u(g.take_rows(scratch, g.block_rows)),
-        with_v(g.take_rows(scratch, g.block_rows)),
-        by_key(g.take_scores(scratch)),
-        by_position(g.take_scores(scratch)) {
+        keys(g, uses(backward), scratch),
+        positions(g, uses(backward), scratch),
+        with_u(g.take_rows(scratch, g.block_rows), backward, scratch, g.block_rows),
+        with_v(g.take_rows(scratch, g.block_rows), backward, scratch, g.block_rows),
+        by_key(g.take_scores(scratch), backward, scratch, g.block_rows),
+        by_position(g.take_scores(scratch), backward, scratch, g.block_rows) {
     positions.pack(p.p.template as<float>() + g.position(0, h), g.width, g.k_len);
   }
 
-  // Fills with_u, with_v, by_key and by_position. `keys` is packed.
+  // Fills with_u, with_v, by_key and by_position, the last two with numbers. `keys` is packed.
   void multiply(int64_t b, const Window& w) {
     const float* slice = q + g.query(w.i0, b, h);
-    pack_rows(slice, g.query_stride(), w.rows, g.d_head, with_u, u, g.scale);
-    pack_rows(slice, g.query_stride(), w.rows, g.d_head, with_v, v, g.scale);
-    multiply_block<false>(w.rows, round_up(w.keys, kPanel), g.d_head, with_u, keys.from(w.j0), by_key, false);
-    multiply_block<false>(w.rows, round_up(w.positions, kPanel), g.d_head, with_v, positions.from(w.c0),
-                          by_position, false);
+    pack_rows(slice, g.query_stride(), w.rows, g.d_head, with_u.along, u, g.scale);
+    pack_rows(slice, g.query_stride(), w.rows, g.d_head, with_v.along, v, g.scale);
+    with_u.join(0, w.rows, g.padded_head);
+    with_v.join(0, w.rows, g.padded_head);
+    const int64_t inner = units<Arithmetic>(g.d_head);
+    multiply_block<false, Arithmetic>(w.rows, w.key_columns, inner, with_u.along, keys.for_scores(w.j0),
+                                      by_key.along, false);
+    multiply_block<false, Arithmetic>(w.rows, w.position_columns, inner, with_v.along,
+                                      positions.for_scores(w.c0), by_position.along, false);
+  }
+
+ private:
+  static int uses(bool backward) {
+    return Slice<Arithmetic>::kScores | (backward ? Slice<Arithmetic>::kSums : 0);
   }
 };
 
@@ -160,19 +226,26 @@ class KeepFactors {
  public:
   template <typename Params>
   KeepFactors(const Params& p, const Geometry& g, Scratch& scratch)
-      : mask_(p.dropout, p.seed, p.call), active_(p.dropout > 0), factors_(scratch.take<float>(g.k_len)) {
-    for (int64_t j = 0; j < g.k_len; ++j) factors_[j] = 1;
+      : mask_(p.dropout, p.seed, p.call),
+        active_(p.dropout > 0),
+        factors_(scratch.take<float>(g.score_stride + kPhiloxChunk)) {
+    for (int64_t j = 0; j < g.score_stride; ++j) factors_[j] = 1;
   }
 
   bool active() const { return active_; }
 
-  // Of elements first .. first + count - 1; valid until the next call.
+  // Of elements first .. first + count - 1, then any finite numbers up to whole vectors; valid until the next
+  // call.
   const float* row(uint64_t first, int64_t count) {
     if (!active_) return factors_;
-    mask_.for_words(first, count, [&](int64_t offset, int n, const uint32_t* words) {
-      for (int word = 0; word < n; ++word) factors_[offset + word] = mask_.apply(words[word], 1);
-    });
-    return factors_;
+    const int64_t skipped = first % 4;  // whole Philox blocks and whole vectors leave no ragged loop
+    const DropoutMask mask = mask_;
+    float* factors = factors_;
+    mask.for_words(first - skipped, round_up(skipped + count, Vec::kLanes),
+                   [&](int64_t offset, int n, const uint32_t* words) {
+                     for (int word = 0; word < n; ++word) factors[offset + word] = mask.apply(words[word], 1);
+                   });
+    return factors_ + skipped;
   }
 
  private:

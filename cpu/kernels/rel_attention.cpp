@@ -3,7 +3,9 @@
 #include "ops/math/philox.h"
 
 #include "cpu/simd.h"
-#if !HR_IS_REFERENCE
+#if HR_IS_REFERENCE
+#include "cpu/kernels/reference_product.h"
+#else
 #include "cpu/kernels/attention_block.h"
 #endif
 
@@ -24,6 +26,7 @@ auto as(const Tensor& t) {
 // One (batch, head), one element at a time.
 template <typename Params>
 struct Head {
+  const Context& ctx;
   const Params& p;
   int64_t b, h;
   int64_t q_len = p.q.shape[0], k_len = p.kv.shape[0], batch = p.q.shape[1];
@@ -40,14 +43,26 @@ struct Head {
 
   bool blocked(int64_t i, int64_t j) const { return j > i + (k_len - q_len) || j <= i - p.blocked_lag; }
 
+  // Factors of products.
+  Real with_u(int64_t i, int64_t k) const {
+    return factor(ctx, scale * (as(p.q)[query(i, k)] + as(p.u)[bias(k)]));
+  }
+  Real with_v(int64_t i, int64_t k) const {
+    return factor(ctx, scale * (as(p.q)[query(i, k)] + as(p.v)[bias(k)]));
+  }
+  Real key_factor(int64_t j, int64_t k) const { return factor(ctx, as(p.kv)[key(j, k)]); }
+  Real value_factor(int64_t j, int64_t k) const { return factor(ctx, as(p.kv)[value(j, k)]); }
+  Real position_factor(int64_t i, int64_t j, int64_t k) const {
+    return factor(ctx, as(p.p)[position(i, j, k)]);
+  }
+
   Real score(int64_t i, int64_t j) const {
-    const Real *q = as(p.q), *kv = as(p.kv), *pos = as(p.p), *u = as(p.u), *v = as(p.v);
     Real sum = 0;
     for (int64_t k = 0; k < d_head; ++k) {
-      sum += (q[query(i, k)] + u[bias(k)]) * kv[key(j, k)];
-      sum += (q[query(i, k)] + v[bias(k)]) * pos[position(i, j, k)];
+      sum += with_u(i, k) * key_factor(j, k);
+      sum += with_v(i, k) * position_factor(i, j, k);
     }
-    return sum * scale;
+    return sum;
   }
 
   // The dropout factor of a probability.
@@ -59,9 +74,9 @@ struct Head {
 };
 
 template <typename Params, typename Body>
-void for_each_head(const Params& p, Body&& body) {
+void for_each_head(const Context& ctx, const Params& p, Body&& body) {
   for (int64_t b = 0; b < p.q.shape[1]; ++b) {
-    for (int64_t h = 0; h < p.u.shape[0]; ++h) body(Head<Params>{p, b, h});
+    for (int64_t h = 0; h < p.u.shape[0]; ++h) body(Head<Params>{ctx, p, b, h});
   }
 }
 
@@ -71,9 +86,9 @@ void fill_zero(const Out& t) {
 
 }  // namespace
 
-void rel_attention(Context&, const RelAttentionParams& p) {
+void rel_attention(Context& ctx, const RelAttentionParams& p) {
   fill_zero(p.out);
-  for_each_head(p, [&](const auto& head) {
+  for_each_head(ctx, p, [&](const auto& head) {
     for (int64_t i = 0; i < head.q_len; ++i) {
       Real largest = -__builtin_inf(), sum = 0;
       for (int64_t j = 0; j < head.k_len; ++j) {
@@ -82,26 +97,26 @@ void rel_attention(Context&, const RelAttentionParams& p) {
       for (int64_t j = 0; j < head.k_len; ++j) {
         if (!head.blocked(i, j)) sum += exp(head.score(i, j) - largest);
       }
-      const Real lse = largest + __builtin_log(sum);
-      as(p.lse)[head.score_row(i)] = lse;
+      as(p.lse)[head.score_row(i)] = largest + __builtin_log(sum);
       for (int64_t j = 0; j < head.k_len; ++j) {
         if (head.blocked(i, j)) continue;
-        const Real weight = exp(head.score(i, j) - lse) * head.keep(i, j);
+        const Real weight = factor(ctx, exp(head.score(i, j) - largest) * head.keep(i, j));
         for (int64_t k = 0; k < head.d_head; ++k) {
-          as(p.out)[head.query(i, k)] += weight * as(p.kv)[head.value(j, k)];
+          as(p.out)[head.query(i, k)] += weight * head.value_factor(j, k) / sum;
         }
       }
     }
   });
 }
 
-void rel_attention_backward(Context&, const RelAttentionBackwardParams& p) {
-  const Real *q = as(p.q), *kv = as(p.kv), *pos = as(p.p), *u = as(p.u), *v = as(p.v), *d_out = as(p.d_out);
+void rel_attention_backward(Context& ctx, const RelAttentionBackwardParams& p) {
+  const Real* d_out = as(p.d_out);
   Real *d_q = as(p.d_q), *d_kv = as(p.d_kv), *d_p = as(p.d_p), *d_u = as(p.d_u), *d_v = as(p.d_v);
   fill_zero(p.d_q);
   fill_zero(p.d_kv);
   fill_zero(p.d_p);
-  for_each_head(p, [&](const auto& head) {
+  for_each_head(ctx, p, [&](const auto& head) {
+    const auto d_out_factor = [&](int64_t i, int64_t k) { return factor(ctx, d_out[head.query(i, k)]); };
     for (int64_t i = 0; i < head.q_len; ++i) {
       Real mean = 0;  // Σ_j weight · d_weight
       for (int64_t k = 0; k < head.d_head; ++k) mean += d_out[head.query(i, k)] * as(p.out)[head.query(i, k)];
@@ -110,17 +125,18 @@ void rel_attention_backward(Context&, const RelAttentionBackwardParams& p) {
         const Real probability = exp(head.score(i, j) - as(p.lse)[head.score_row(i)]);
         const Real keep = head.keep(i, j);
         Real d_weight = 0;
-        for (int64_t k = 0; k < head.d_head; ++k) d_weight += d_out[head.query(i, k)] * kv[head.value(j, k)];
-        const Real d_score = probability * (d_weight * keep - mean) * head.scale;
+        for (int64_t k = 0; k < head.d_head; ++k) d_weight += d_out_factor(i, k) * head.value_factor(j, k);
+        const Real d_score = factor(ctx, probability * (d_weight * keep - mean));
+        const Real weight = factor(ctx, probability * keep);
         for (int64_t k = 0; k < head.d_head; ++k) {
-          const int64_t query = head.query(i, k), key = head.key(j, k), position = head.position(i, j, k);
-          const int64_t bias = head.bias(k);
-          d_q[query] += d_score * (kv[key] + pos[position]);
-          d_kv[key] += d_score * (q[query] + u[bias]);
-          d_kv[head.value(j, k)] += probability * keep * d_out[query];
-          d_p[position] += d_score * (q[query] + v[bias]);
-          d_u[bias] += d_score * kv[key];
-          d_v[bias] += d_score * pos[position];
+          const Real by_u = d_score * head.key_factor(j, k) * head.scale;
+          const Real by_v = d_score * head.position_factor(i, j, k) * head.scale;
+          d_q[head.query(i, k)] += by_u + by_v;
+          d_u[head.bias(k)] += by_u;
+          d_v[head.bias(k)] += by_v;
+          d_kv[head.key(j, k)] += d_score * head.with_u(i, k);
+          d_kv[head.value(j, k)] += weight * d_out_factor(i, k);
+          d_p[head.position(i, j, k)] += d_score * head.with_v(i, k);
         }
       }
     }
@@ -147,7 +163,8 @@ Range part(int64_t size, int64_t index, int64_t count) {
 }
 
 // scores += positions, then e^(scores - max) in place. Returns the sum; `largest` gets the max.
-HR_NOINLINE float exponentials(float* scores, const float* positions, int64_t count, float* largest) {
+HR_NOINLINE float exponentials(float* scores, float* positions, int64_t count, float* largest) {
+  count = fill_vector(scores, positions, count);
   float top = -__builtin_inff();
 #pragma omp simd reduction(max : top)
   for (int64_t j = 0; j < count; ++j) {
@@ -165,21 +182,22 @@ HR_NOINLINE float exponentials(float* scores, const float* positions, int64_t co
 }
 
 // Attention of one head, block by block.
+template <typename Arithmetic>
 class Forward {
  public:
   Forward(const RelAttentionParams& p, const Geometry& g, int64_t h, Scratch& scratch)
       : p_(p),
         g_(g),
         h_(h),
-        scores_(p, g, h, scratch),
+        scores_(p, g, h, false, scratch),
         keep_(p, g, scratch),
-        values_(g.take_rows(scratch, g.k_len)),
+        values_(g, Slice<Arithmetic>::kSums, scratch),
         out_(g.take_rows(scratch, g.block_rows)) {}
 
   void load(int64_t b, int64_t num_keys) {
     const float* kv = p_.kv.as<float>();
     scores_.keys.pack(kv + g_.key(0, b, h_), g_.key_stride(), num_keys);
-    pack_rows(kv + g_.value(0, b, h_), g_.key_stride(), num_keys, g_.d_head, values_);
+    values_.pack(kv + g_.value(0, b, h_), g_.key_stride(), num_keys);
   }
 
   void run(int64_t b, int64_t block) {
@@ -187,7 +205,8 @@ class Forward {
     scores_.multiply(b, w);
     float sums[kBlockRows];
     for (int64_t r = 0; r < w.rows; ++r) sums[r] = weigh(b, w, r);
-    multiply_block<false>(w.rows, g_.padded_head, w.keys, scores_.by_key, values_.from(w.j0), out_, false);
+    multiply_block<false, Arithmetic>(w.rows, g_.padded_head, units<Arithmetic>(w.keys), scores_.by_key.along,
+                                      values_.for_sums(w.j0), out_, false);
     for (int64_t r = 0; r < w.rows; ++r) {
       float* out = p_.out.as<float>() + g_.query(w.i0 + r, b, h_);
       for (int64_t k = 0; k < g_.d_head; ++k) out[k] = out_.row(r)[k] / sums[r];
@@ -199,31 +218,35 @@ class Forward {
   float weigh(int64_t b, const Window& w, int64_t r) {
     const Row row(g_, w, r);
     const int64_t score_row = g_.score_row(row.i, b, h_);
-    float* weights = scores_.by_key.row(r) + row.key_at;
+    float *by_key = scores_.by_key.along.row(r), *by_position = scores_.by_position.along.row(r);
+    float* weights = by_key + row.key_at;
     float largest;
-    const float sum =
-        exponentials(weights, scores_.by_position.row(r) + row.position_at, row.count, &largest);
+    const float sum = exponentials(weights, by_position + row.position_at, row.count, &largest);
     p_.lse.as<float>()[score_row] = largest + __builtin_logf(sum);
     if (keep_.active()) {
       const float* keep = keep_.row(score_row * g_.k_len + row.first_key, row.count);
-      for (int64_t j = 0; j < row.count; ++j) weights[j] *= keep[j];
+      for (int64_t j = 0; j < round_up(row.count, Vec::kLanes); ++j) weights[j] *= keep[j];
     }
-    clear_around(scores_.by_key.row(r), row.key_at, row.count, w.keys);
+    clear_around(by_key, row.key_at, row.count, w.key_columns);
+    scores_.by_key.join(r, 1, w.key_columns);
     return sum;
   }
 
   const RelAttentionParams& p_;
   const Geometry& g_;
   int64_t h_;
-  Scores scores_;
+  Scores<Arithmetic> scores_;
   KeepFactors keep_;
-  Block values_, out_;
+  Slice<Arithmetic> values_;
+  Block out_;
 };
 
 // One row of backward. In: scores, positions and d_weights = d_out · value; mean = Σ weight · d_weight.
 // Out: the weights (probabilities after dropout) in d_weights, d_score in the other two.
 HR_NOINLINE void score_gradients(float* scores, float* positions, float* d_weights, const float* keep,
                                  int64_t count, float lse, float mean) {
+  memset(d_weights + count, 0, Vec::kLanes * sizeof(float));
+  count = fill_vector(scores, positions, count);
 #pragma omp simd
   for (int64_t j = 0; j < count; ++j) {
     const float probability = exp(scores[j] + positions[j] - lse);
@@ -245,6 +268,7 @@ struct SharedGradients {
 };
 
 // Gradients of one head, block by block.
+template <typename Arithmetic>
 class Backward {
  public:
   Backward(const RelAttentionBackwardParams& p, const Geometry& g, int64_t h, SharedGradients shared,
@@ -253,25 +277,20 @@ class Backward {
         g_(g),
         h_(h),
         shared_(shared),
-        scores_(p, g, h, scratch),
+        scores_(p, g, h, true, scratch),
         keep_(p, g, scratch),
-        value_panels_(g, scratch),
-        keys_(g.take_rows(scratch, g.k_len)),
-        positions_(g.take_rows(scratch, g.k_len)),
+        values_(g, Slice<Arithmetic>::kScores, scratch),
+        d_out_(g.take_rows(scratch, g.block_rows), true, scratch, g.block_rows),
         d_keys_(g.take_rows(scratch, g.k_len)),
         d_values_(g.take_rows(scratch, g.k_len)),
-        d_out_(g.take_rows(scratch, g.block_rows)),
         d_with_u_(g.take_rows(scratch, g.block_rows)),
         d_with_v_(g.take_rows(scratch, g.block_rows)),
-        d_weights_(g.take_scores(scratch)) {
-    pack_rows(p.p.as<float>() + g.position(0, h), g.width, g.k_len, g.d_head, positions_);
-  }
+        d_weights_(g.take_scores(scratch)) {}
 
   void run(int64_t b) {
     const float* kv = p_.kv.as<float>();
     scores_.keys.pack(kv + g_.key(0, b, h_), g_.key_stride(), g_.k_len);
-    value_panels_.pack(kv + g_.value(0, b, h_), g_.key_stride(), g_.k_len);
-    pack_rows(kv + g_.key(0, b, h_), g_.key_stride(), g_.k_len, g_.d_head, keys_);
+    values_.pack(kv + g_.value(0, b, h_), g_.key_stride(), g_.k_len);
     memset(d_keys_.data, 0, g_.k_len * g_.padded_head * sizeof(float));
     memset(d_values_.data, 0, g_.k_len * g_.padded_head * sizeof(float));
     for (int64_t block = 0; block < g_.num_blocks; ++block) run_block(b, Window(g_, block));
@@ -283,20 +302,38 @@ class Backward {
   }
 
  private:
+  static constexpr int64_t kPerUnit = Arithmetic::kPerUnit;
+
   void run_block(int64_t b, const Window& w) {
     scores_.multiply(b, w);
-    pack_rows(p_.d_out.as<float>() + g_.query(w.i0, b, h_), g_.query_stride(), w.rows, g_.d_head, d_out_);
-    multiply_block<false>(w.rows, round_up(w.keys, kPanel), g_.d_head, d_out_, value_panels_.from(w.j0),
-                          d_weights_, false);
-    for (int64_t r = 0; r < w.rows; ++r) differentiate(b, w, r);
-    const Block &d_by_key = scores_.by_key, &d_by_position = scores_.by_position;
-    multiply_block<false>(w.rows, g_.padded_head, w.keys, d_by_key, keys_.from(w.j0), d_with_u_, false);
-    multiply_block<false>(w.rows, g_.padded_head, w.positions, d_by_position, positions_.from(w.c0),
-                          d_with_v_, false);
-    multiply_block<true>(w.keys, g_.padded_head, w.rows, d_by_key, scores_.with_u, d_keys_.from(w.j0), true);
-    multiply_block<true>(w.keys, g_.padded_head, w.rows, d_weights_, d_out_, d_values_.from(w.j0), true);
-    multiply_block<true>(w.positions, g_.padded_head, w.rows, d_by_position, scores_.with_v,
-                         shared_.d_p.from(w.c0), true);
+    multiply_d_out(b, w);
+    for (int64_t r = 0; r < w.rows; r += kPerUnit) {
+      const int64_t count = min(kPerUnit, w.rows - r);
+      for (int64_t n = 0; n < count; ++n) differentiate(b, w, r + n);
+      scores_.by_key.join(r, count, w.key_columns);
+      scores_.by_position.join(r, count, w.position_columns);
+      join_rows<Arithmetic>(d_weights_.from(r), count, w.key_columns, d_weights_.from(r));
+    }
+    sum_over_keys(b, w);
+    sum_over_queries(w);
+  }
+
+  // Fills d_out and d_weights, the latter with numbers.
+  void multiply_d_out(int64_t b, const Window& w) {
+    pack_rows(p_.d_out.as<float>() + g_.query(w.i0, b, h_), g_.query_stride(), w.rows, g_.d_head,
+              d_out_.along);
+    for (int64_t r = 0; r < w.rows; ++r) means_[r] = mean(b, w, r);
+    d_out_.join(0, w.rows, g_.padded_head);
+    multiply_block<false, Arithmetic>(w.rows, w.key_columns, units<Arithmetic>(g_.d_head), d_out_.along,
+                                      values_.for_scores(w.j0), d_weights_, false);
+  }
+
+  void sum_over_keys(int64_t b, const Window& w) {
+    multiply_block<false, Arithmetic>(w.rows, g_.padded_head, units<Arithmetic>(w.keys), scores_.by_key.along,
+                                      scores_.keys.for_sums(w.j0), d_with_u_, false);
+    multiply_block<false, Arithmetic>(w.rows, g_.padded_head, units<Arithmetic>(w.positions),
+                                      scores_.by_position.along, scores_.positions.for_sums(w.c0), d_with_v_,
+                                      false);
     for (int64_t r = 0; r < w.rows; ++r) {
       float* d_q = p_.d_q.as<float>() + g_.query(w.i0 + r, b, h_);
 #pragma omp simd
@@ -309,41 +346,57 @@ class Backward {
     }
   }
 
+  void sum_over_queries(const Window& w) {
+    const int64_t inner = units<Arithmetic>(w.rows);
+    const Block weights{d_weights_.data, d_weights_.stride * kPerUnit};
+    multiply_block<true, Arithmetic>(w.keys, g_.padded_head, inner, scores_.by_key.across,
+                                     scores_.with_u.across, d_keys_.from(w.j0), true);
+    multiply_block<true, Arithmetic>(w.keys, g_.padded_head, inner, weights, d_out_.across,
+                                     d_values_.from(w.j0), true);
+    multiply_block<true, Arithmetic>(w.positions, g_.padded_head, inner, scores_.by_position.across,
+                                     scores_.with_v.across, shared_.d_p.from(w.c0), true);
+  }
+
+  // Σ weight · d_weight of row r. d_out holds numbers.
+  float mean(int64_t b, const Window& w, int64_t r) const {
+    const float *out = p_.out.as<float>() + g_.query(w.i0 + r, b, h_), *d_out = d_out_.along.row(r);
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < g_.d_head; ++k) sum += d_out[k] * out[k];
+    return sum;
+  }
+
   // Row r: scores to their gradients, in both places, and d_weights to weights.
   void differentiate(int64_t b, const Window& w, int64_t r) {
     const Row row(g_, w, r);
     const int64_t score_row = g_.score_row(row.i, b, h_);
-    const float *out = p_.out.as<float>() + g_.query(row.i, b, h_), *d_out = d_out_.row(r);
-    float mean = 0;
-#pragma omp simd reduction(+ : mean)
-    for (int64_t k = 0; k < g_.d_head; ++k) mean += d_out[k] * out[k];
-    float *by_key = scores_.by_key.row(r), *by_position = scores_.by_position.row(r);
+    float *by_key = scores_.by_key.along.row(r), *by_position = scores_.by_position.along.row(r);
     float* d_weights = d_weights_.row(r);
     score_gradients(by_key + row.key_at, by_position + row.position_at, d_weights + row.key_at,
                     keep_.row(score_row * g_.k_len + row.first_key, row.count), row.count,
-                    p_.lse.as<float>()[score_row], mean);
-    clear_around(by_key, row.key_at, row.count, w.keys);
-    clear_around(by_position, row.position_at, row.count, w.positions);
-    clear_around(d_weights, row.key_at, row.count, w.keys);
+                    p_.lse.as<float>()[score_row], means_[r]);
+    clear_around(by_key, row.key_at, row.count, w.key_columns);
+    clear_around(by_position, row.position_at, row.count, w.position_columns);
+    clear_around(d_weights, row.key_at, row.count, w.key_columns);
   }
 
   const RelAttentionBackwardParams& p_;
   const Geometry& g_;
   int64_t h_;
   SharedGradients shared_;
-  Scores scores_;
+  Scores<Arithmetic> scores_;
   KeepFactors keep_;
-  Panels value_panels_;
-  Block keys_, positions_, d_keys_, d_values_;  // [k_len, padded_head]
-  Block d_out_, d_with_u_, d_with_v_;           // [rows, padded_head]
-  Block d_weights_;                             // [rows, score_stride]
+  Slice<Arithmetic> values_;
+  Joined<Arithmetic> d_out_;   // [rows, padded_head]
+  Block d_keys_, d_values_;    // [k_len, padded_head]
+  Block d_with_u_, d_with_v_;  // [rows, padded_head]
+  Block d_weights_;            // [rows, score_stride]
+  float means_[kBlockRows];    // mean() of each row
 };
 
-}  // namespace
-
 // Tasks: a head, a part of the batch, and, where the batch is small, a part of the query blocks.
-void rel_attention(Context& context, const RelAttentionParams& p) {
-  if (p.lse.size() == 0) return;
+template <typename Arithmetic>
+void run_forward(Context& context, const RelAttentionParams& p) {
   const Geometry g(p);
   const int64_t batch_parts = num_parts(g.batch, g.num_heads);
   const int64_t query_parts = num_parts(g.num_blocks, g.num_heads * batch_parts);
@@ -351,7 +404,7 @@ void rel_attention(Context& context, const RelAttentionParams& p) {
     const Range blocks = part(g.num_blocks, task % query_parts, query_parts);
     const Range batch = part(g.batch, task / query_parts % batch_parts, batch_parts);
     const int64_t num_keys = g.end_key(min(g.q_len, blocks.end * kBlockRows) - 1);
-    Forward forward(p, g, task / query_parts / batch_parts, scratch);
+    Forward<Arithmetic> forward(p, g, task / query_parts / batch_parts, scratch);
     for (int64_t b = batch.begin; b < batch.end; ++b) {
       forward.load(b, num_keys);
       for (int64_t block = blocks.begin; block < blocks.end; ++block) forward.run(b, block);
@@ -359,19 +412,35 @@ void rel_attention(Context& context, const RelAttentionParams& p) {
   });
 }
 
-// Tasks: a part of the batch and a head. Sums over the batch are added in the order of the parts.
+// Tasks: a part of the batch and a head. Each has its SharedGradients in `shared`.
+template <typename Arithmetic>
+void run_backward(Context& context, const RelAttentionBackwardParams& p, const Geometry& g, int64_t parts,
+                  float* shared) {
+  const int64_t shared_size = SharedGradients::size(g);
+  context.pool.run(parts * g.num_heads, [&](int64_t task, Scratch& scratch) {
+    const Range batch = part(g.batch, task / g.num_heads, parts);
+    float* sums = shared + task * shared_size;
+    memset(sums, 0, shared_size * sizeof(float));
+    Backward<Arithmetic> backward(p, g, task % g.num_heads, SharedGradients(g, sums), scratch);
+    for (int64_t b = batch.begin; b < batch.end; ++b) backward.run(b);
+  });
+}
+
+}  // namespace
+
+void rel_attention(Context& context, const RelAttentionParams& p) {
+  if (p.lse.size() == 0) return;
+  with_arithmetic(context.precision, [&](auto arithmetic) { run_forward<decltype(arithmetic)>(context, p); });
+}
+
+// Sums over the batch are added in the order of its parts.
 void rel_attention_backward(Context& context, const RelAttentionBackwardParams& p) {
   const Geometry g(p);
   const int64_t parts = g.num_heads > 0 ? num_parts(g.batch, g.num_heads) : 0;
   const int64_t shared_size = SharedGradients::size(g);
   float* shared = context.workspace.take<float>(parts * g.num_heads * shared_size);
-  context.pool.run(parts * g.num_heads, [&](int64_t task, Scratch& scratch) {
-    const Range batch = part(g.batch, task / g.num_heads, parts);
-    float* sums = shared + task * shared_size;
-    memset(sums, 0, shared_size * sizeof(float));
-    Backward backward(p, g, task % g.num_heads, SharedGradients(g, sums), scratch);
-    for (int64_t b = batch.begin; b < batch.end; ++b) backward.run(b);
-  });
+  with_arithmetic(context.precision,
+                  [&](auto arithmetic) { run_backward<decltype(arithmetic)>(context, p, g, parts, shared); });
   memset(p.d_p.data, 0, p.d_p.bytes());
   context.pool.run(g.num_heads, [&](int64_t h, Scratch&) {
     for (int64_t n = 0; n < parts; ++n) {
