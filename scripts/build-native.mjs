@@ -33,6 +33,7 @@ export function buildNative({ emulated = false, sanitize = false, cuda = false }
   const { status, output } = useCMake ? buildWithCMake(folder, options) : buildWithGyp();
   if (status !== 0) fail("The native build failed.", output, wanted);
   if (!sanitize) checkLoads(addon, wanted);
+  if (cuda) checkNeeds(addon, wanted);
   writeStamp(stamp, hash);
   console.log(`Built ${addon} in ${((Date.now() - started) / 1000).toFixed(0)} s.`);
   return true;
@@ -61,6 +62,13 @@ const loadScript =
 function checkLoads(addon, wanted) {
   const { status, output } = capture(process.execPath, ["-e", loadScript, addon]);
   if (status !== 0) fail("The native addon was built but does not load.", output, wanted);
+}
+
+/** The CUDA run time is inside; the driver is looked for at run time. */
+function checkNeeds(addon, wanted) {
+  const { output } = capture("readelf", ["-d", addon]);
+  const needed = output.split("\n").filter((line) => /NEEDED.*lib(cu|nv)/.test(line));
+  if (needed.length > 0) fail("The addon needs CUDA libraries at load time.", needed.join("\n"), wanted);
 }
 
 function fail(reason, output, wanted) {
