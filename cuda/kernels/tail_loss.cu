@@ -112,11 +112,15 @@ struct LogitsProduct {
   }
   HR_DEVICE void store(const Tile&, const RowState& state, int32_t r, int32_t column, const float* sums,
                        int count) const {
+    float x[2];
     for (int i = 0; i < count; ++i) {
-      float x = sums[i] + tail.bias[tail.first + column + i];
-      if (d_nll) x = state.scale * exp(x - state.lse) - (column + i == state.target ? state.scale : 0.0f);
-      tail.logits_of(r)[column + i] = x;
+      x[i] = sums[i] + tail.bias[tail.first + column + i];
+      if (!d_nll) continue;
+      x[i] = state.scale * exp(x[i] - state.lse) - (column + i == state.target ? state.scale : 0.0f);
     }
+    float* to = tail.logits_of(r) + column;  // rows and columns are even
+    if (count == 2) return store2(to, x[0], x[1]);
+    *to = x[0];
   }
 };
 
