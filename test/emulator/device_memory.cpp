@@ -1,6 +1,6 @@
 #include "test/emulator/device_memory.h"
 
-#include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
@@ -13,11 +13,28 @@ namespace hr::emulator {
 namespace {
 
 constexpr size_t kGuardBytes = 256;
-constexpr unsigned char kGuard = 0xFF;  // NaN, to whoever reads it
+constexpr unsigned char kUninitialised = 0xFF;  // NaN
 
-bool damaged(const char* guard) {
-  return std::any_of(guard, guard + kGuardBytes,
-                     [](char byte) { return static_cast<unsigned char>(byte) != kGuard; });
+// A signalling NaN, another one for each allocation: neither arithmetic nor a copy of another guard gives it,
+// and as an index it is out of range.
+uint32_t guard_word(const char* data) {
+  const uint32_t mixed = static_cast<uint32_t>((reinterpret_cast<uintptr_t>(data) >> 8) * 2654435761u);
+  return 0x7F800001u | (mixed >> 10 & 0x3FFFFEu);
+}
+
+char guard_byte(const char* at, uint32_t word) {
+  return static_cast<char>(word >> reinterpret_cast<uintptr_t>(at) % 4 * 8);
+}
+
+void write_guard(char* guard, uint32_t word) {
+  for (size_t i = 0; i < kGuardBytes; ++i) guard[i] = guard_byte(guard + i, word);
+}
+
+bool is_damaged(const char* guard, uint32_t word) {
+  for (size_t i = 0; i < kGuardBytes; ++i) {
+    if (guard[i] != guard_byte(guard + i, word)) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -31,8 +48,10 @@ void* DeviceMemory::allocate(size_t bytes) {
   const size_t total = (bytes + 3 * kGuardBytes - 1) / kGuardBytes * kGuardBytes;
   char* base = static_cast<char*>(std::aligned_alloc(kGuardBytes, total));
   if (!base) return nullptr;
-  std::memset(base, kGuard, total);
   char* data = base + kGuardBytes;
+  std::memset(data, kUninitialised, bytes);
+  write_guard(base, guard_word(data));
+  write_guard(data + bytes, guard_word(data));
 #if defined(__SANITIZE_ADDRESS__)
   __asan_poison_memory_region(base, kGuardBytes);
   __asan_poison_memory_region(data + bytes, total - kGuardBytes - bytes);
@@ -50,7 +69,7 @@ void DeviceMemory::release(void* pointer) {
 #if defined(__SANITIZE_ADDRESS__)
   __asan_unpoison_memory_region(data - kGuardBytes, found->second + 3 * kGuardBytes);
 #endif
-  std::memset(data, kGuard, found->second);
+  std::memset(data, kUninitialised, found->second);
   live_.erase(found);
   std::free(data - kGuardBytes);
 }
@@ -61,8 +80,8 @@ std::string DeviceMemory::damage() {
   for (const auto& [data, bytes] : live_) {
     std::string text = damage_around(data, bytes);
     if (text.empty()) continue;
-    std::memset(data - kGuardBytes, kGuard, kGuardBytes);
-    std::memset(data + bytes, kGuard, kGuardBytes);
+    write_guard(data - kGuardBytes, guard_word(data));
+    write_guard(data + bytes, guard_word(data));
     return text;
   }
 #endif
@@ -70,8 +89,8 @@ std::string DeviceMemory::damage() {
 }
 
 std::string DeviceMemory::damage_around(const char* data, size_t bytes) const {
-  const bool below = damaged(data - kGuardBytes);
-  if (!below && !damaged(data + bytes)) return "";
+  const bool below = is_damaged(data - kGuardBytes, guard_word(data));
+  if (!below && !is_damaged(data + bytes, guard_word(data))) return "";
   return std::string("wrote ") + (below ? "before the start" : "past the end") + " of an allocation of " +
          std::to_string(bytes) + " bytes";
 }
