@@ -35,19 +35,18 @@ inline Grid blocks_for(const Context& ctx, int64_t work, int64_t per_block) {
   return {std::min(ceil_div(work, per_block), kWaves * ctx.num_multiprocessors)};
 }
 
-// "BinaryKernel<hr::cuda::Add>", from the compiler.
+// "BinaryKernel<Add>", from the compiler's name of a function of it: "... [with Kernel = ...]".
+inline std::string plain_kernel_name(std::string_view function) {
+  function.remove_prefix(function.find("Kernel = ") + 9);
+  std::string name(function.substr(0, function.find_first_of("];")));
+  for (const std::string_view noise : {"hr::cuda::", "{anonymous}::", "(anonymous namespace)::"}) {
+    for (size_t at; (at = name.find(noise)) != std::string::npos;) name.erase(at, noise.size());
+  }
+  return name;
+}
 template <typename Kernel>
 const char* kernel_name() {
-  static const std::string name = [] {
-    std::string_view text = __PRETTY_FUNCTION__;
-    text.remove_prefix(text.find("Kernel = ") + 9);
-    text = text.substr(0, text.find_last_of(']'));
-    std::string plain(text.substr(0, text.find("; ")));
-    for (const std::string_view noise : {"hr::cuda::", "{anonymous}::", "(anonymous namespace)::"}) {
-      for (size_t at; (at = plain.find(noise)) != std::string::npos;) plain.erase(at, noise.size());
-    }
-    return plain;
-  }();
+  static const std::string name = plain_kernel_name(__PRETTY_FUNCTION__);
   return name.c_str();
 }
 
