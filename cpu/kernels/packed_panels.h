@@ -91,26 +91,31 @@ HR_INLINE void pack_rows(const Operand& operand, int64_t first, int64_t count, i
   }
 }
 
-// Panels from rows of one k each.
+// Panels from rows of one k each: a few rows at a time, so that their lines are used up while in cache.
 template <int kWidth, typename Arithmetic>
 HR_INLINE void pack_columns(const Operand& operand, int64_t first, int64_t count, int64_t first_k,
                             int64_t num_k, float* panels) {
-  constexpr int64_t kPerUnit = Arithmetic::kPerUnit;
+  constexpr int64_t kPerUnit = Arithmetic::kPerUnit, kRowsAtOnce = 8;
   const int64_t panel_size = ceil_div(num_k, kPerUnit) * kWidth;
   const float zeros[kWidth] = {};
-  for (int64_t i = 0; i < count; i += kWidth, panels += panel_size) {
-    const bool whole = i + kWidth <= count;
+  for (int64_t k = 0; k < num_k; k += kRowsAtOnce, panels += kRowsAtOnce / kPerUnit * kWidth) {
+    const int64_t rows = min(kRowsAtOnce, num_k - k);
+    const float* source[kRowsAtOnce];
+    for (int64_t r = 0; r < rows; ++r) source[r] = operand.row(first_k + k + r) + first;
     float* panel = panels;
-    for (int64_t k = 0; k < num_k; k += kPerUnit, panel += kWidth) {
-      float staged[kPerUnit][kWidth] = {};
-      const float* of_unit[kPerUnit];
-      for (int64_t n = 0; n < kPerUnit; ++n) {
-        of_unit[n] = k + n < num_k ? operand.row(first_k + k + n) + first + i : zeros;
-        if (whole) continue;
-        if (k + n < num_k) memcpy(staged[n], of_unit[n], (count - i) * sizeof(float));
-        of_unit[n] = staged[n];
+    for (int64_t i = 0; i < count; i += kWidth, panel += panel_size) {
+      const bool whole = i + kWidth <= count;
+      for (int64_t r = 0; r < rows; r += kPerUnit) {
+        float staged[kPerUnit][kWidth] = {};
+        const float* of_unit[kPerUnit];
+        for (int64_t n = 0; n < kPerUnit; ++n) {
+          of_unit[n] = r + n < rows ? source[r + n] + i : zeros;
+          if (whole) continue;
+          if (r + n < rows) memcpy(staged[n], of_unit[n], (count - i) * sizeof(float));
+          of_unit[n] = staged[n];
+        }
+        Arithmetic::template merge<kWidth>(of_unit, panel + r / kPerUnit * kWidth);
       }
-      Arithmetic::template merge<kWidth>(of_unit, panel);
     }
   }
 }
