@@ -229,36 +229,50 @@ struct KeyGradientsKernel {
     const int chunks = in.chunks();
     for (int number = 1; number <= chunks; ++number) {
       const int chunk = (share.chunk + number) % chunks, columns = in.columns(chunk);
+      const int64_t bias = in.column(h, chunk);
+      LoadedRows<kPrecision> rows, of_q;
+      rows.load(in.positions(h, chunk), first_position, columns);
+      of_q.load(in.queries(in.q, b, h, chunk), i0, columns);
       barrier();  // nobody reads the tiles any more
+      rows.store(positions(n));
+      rows.load(in.queries(d_out, b, h, chunk), i0, columns);
+      of_q.store(with_u(), in.u + bias, in.scale, columns);
+      of_q.store(with_v(), in.v + bias, in.scale, columns);
+      rows.store(d_out_rows());
+      load_statistics(b, h, i0);
       if (chunks > 1 || is_first) {
-        load_tile<kPrecision>(keys(), in.keys(b, h, chunk), j0, columns);
-        load_tile<kPrecision>(values(), in.values(b, h, chunk), j0, columns);
-        load_tile<kPrecision>(positions(n - 1), in.positions(h, chunk), first_position + kEdge, columns);
+        rows.load(in.positions(h, chunk), first_position + kEdge, columns);
+        rows.store(positions(n - 1));
+        load_keys(share, chunk, columns);
       }
-      load_tile<kPrecision>(positions(n), in.positions(h, chunk), first_position, columns);
-      load_queries(b, h, chunk, i0, columns);
       barrier();
-      add_positions(0, positions(n), number == 1, columns);
-      add_positions(kEdge, positions(n - 1), number == 1, columns);
+      // A key of row r and a query of column c meet in row kEdge - 1 + r - c of the positions.
+      add_positions(0, positions(n), number == 1, columns, Tile::kPairs - 1 - warp_index(), Tile::kPairs);
+      add_positions(kEdge, positions(n - 1), number == 1, columns, 0, Tile::kPairs - warp_index());
       multiply_rows<kPrecision>(scores, keys(), first_row(), with_u(), columns);
       multiply_rows<kPrecision>(d_weights, values(), first_row(), d_out_rows(), columns);
     }
     barrier();  // position scores are there
   }
 
-  HR_DEVICE void load_queries(int32_t b, int32_t h, int chunk, int32_t i0, int columns) const {
-    const int64_t bias = in.column(h, chunk);
-    load_biased_tiles<kPrecision, 2>({with_u(), with_v()}, {in.u + bias, in.v + bias},
-                                     in.queries(in.q, b, h, chunk), i0, columns, in.scale);
-    load_tile<kPrecision>(d_out_rows(), in.queries(d_out, b, h, chunk), i0, columns);
+  HR_DEVICE void load_keys(const AttentionShare& share, int chunk, int columns) const {
+    LoadedRows<kPrecision> rows;
+    rows.load(in.keys(share.b, share.h, chunk), share.tile * kEdge, columns);
+    rows.store(keys());
+    rows.load(in.values(share.b, share.h, chunk), share.tile * kEdge, columns);
+    rows.store(values());
+  }
+
+  HR_DEVICE void load_statistics(int32_t b, int32_t h, int32_t i0) const {
     const int r = thread_index();
     if (r >= kEdge || i0 + r >= in.q_len) return;
     row_lse()[r] = lse[in.score_row(b, h, i0 + r)];
     row_means()[r] = means[in.score_row(b, h, i0 + r)];
   }
 
-  // Positions (rows) from `first` on of those that the tile meets, and its queries.
-  HR_DEVICE void add_positions(int first, const Element* rows, bool clear, int columns) const {
+  // Rows `first` .. of the positions that the tile meets, with queries 16·first_pair .. 16·end_pair - 1.
+  HR_DEVICE void add_positions(int first, const Element* rows, bool clear, int columns, int first_pair,
+                               int end_pair) const {
     const auto at = [&](const Place& place) {
       return position_scores() + (first + first_row() + place.row) * kPitch + place.column;
     };
@@ -269,7 +283,7 @@ struct KeyGradientsKernel {
         sums.at(place)[1] = at(place)[1];
       });
     }
-    multiply_rows<kPrecision>(sums, rows, first_row(), with_v(), columns);
+    multiply_rows<kPrecision>(sums, rows, first_row(), with_v(), columns, first_pair, end_pair);
     Scores::for_each_place(
         [&](const Place& place) { store2(at(place), sums.at(place)[0], sums.at(place)[1]); });
   }
@@ -319,11 +333,11 @@ struct PositionGradientsKernel {
     for (int32_t b = begin; b < end; ++b) {
       for (int32_t n = 0; n < d_scores.num_tiles; ++n) {
         if (share.tile < in.first_block<kEdge>(n * kEdge) - 1) continue;
+        LoadedRows<kPrecision> of_q;
+        of_q.load(in.queries(in.q, b, share.h, share.chunk), n * kEdge, columns);
         barrier();  // nobody reads the tiles any more
         load_scores(int64_t{b} * in.num_heads + share.h, n, share.tile);
-        load_biased_tiles<kPrecision, 1>({with_v()}, {in.v + in.column(share.h, share.chunk)},
-                                         in.queries(in.q, b, share.h, share.chunk), n * kEdge, columns,
-                                         in.scale);
+        of_q.store(with_v(), in.v + in.column(share.h, share.chunk), in.scale, columns);
         copy_async_wait<0>();
         barrier();
         HR_UNROLL

@@ -38,13 +38,20 @@ class AttentionQueries {
     const int chunks = in_.chunks();
     for (int n = 1; n <= chunks; ++n) {
       const int chunk = (share_.chunk + n) % chunks, columns = in_.columns(chunk);
+      const HeadRows all_keys = in_.keys(b, h, chunk);
+      LoadedRows<kPrecision> rows, of_keys;
+      rows.load(in_.positions(h, chunk), t * kEdge, columns);
+      constexpr bool kEarly = !kGradient;  // there are registers for two tiles
+      if (kEarly && t >= first) of_keys.load(all_keys, first_key(t), columns);
       barrier();  // nobody reads the tiles any more
-      if (chunks > 1 || t == first - 1) load_queries(chunk, columns);
-      load_tile<kPrecision>(positions(t), in_.positions(h, chunk), t * kEdge, columns);
+      rows.store(positions(t));
       if (t >= first) {
-        load_tile<kPrecision>(keys(), in_.keys(b, h, chunk), first_key(t), columns);
-        load_tile<kPrecision>(values(), in_.values(b, h, chunk), first_key(t), columns);
+        if (!kEarly) of_keys.load(all_keys, first_key(t), columns);
+        of_keys.store(keys());
+        rows.load(in_.values(b, h, chunk), first_key(t), columns);
+        rows.store(values());
       }
+      if (chunks > 1 || t == first - 1) load_queries(chunk, columns);
       barrier();
       add_positions(t, n == 1, columns);
       if (t < first) continue;
@@ -94,10 +101,13 @@ class AttentionQueries {
 
   HR_DEVICE void load_queries(int chunk, int columns) const {
     const int64_t bias = in_.column(share_.h, chunk);
-    load_biased_tiles<kPrecision, 2>({with_u(), with_v()}, {in_.u + bias, in_.v + bias},
-                                     in_.queries(in_.q, share_.b, share_.h, chunk), i0, columns, in_.scale);
+    LoadedRows<kPrecision> rows;
+    rows.load(in_.queries(in_.q, share_.b, share_.h, chunk), i0, columns);
+    rows.store(with_u(), in_.u + bias, in_.scale, columns);
+    rows.store(with_v(), in_.v + bias, in_.scale, columns);
     if constexpr (kGradient) {
-      load_tile<kPrecision>(d_out(), in_.queries(d_out_, share_.b, share_.h, chunk), i0, columns);
+      rows.load(in_.queries(d_out_, share_.b, share_.h, chunk), i0, columns);
+      rows.store(d_out());
     }
   }
 

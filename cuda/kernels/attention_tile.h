@@ -70,56 +70,56 @@ HR_DEVICE void store_pair(math::Bf16* to, float x0, float x1) {
   *reinterpret_cast<uint32_t*>(to) = to_bf16_pair(x0, x1);
 }
 
-// Calls fn(at, x) for four numbers of rows first .. of `rows`, so that the threads cover a tile:
-// x goes to element `at` of it. What is outside of the rows and columns is 0.
-template <Precision kPrecision, typename Fn>
-HR_DEVICE void for_quads_of_tile(const HeadRows& rows, int32_t first, int columns, Fn&& fn) {
-  using Tile = AttentionTile<kPrecision>;
-  constexpr int kQuadsOfRow = kHeadColumns / 4, kRowsAtOnce = Tile::kThreads / kQuadsOfRow;
-  const int column = thread_index() % kQuadsOfRow * 4, count = quad_count(columns - column);
-  HR_UNROLL
-  for (int i = 0; i < Tile::kEdge / kRowsAtOnce; ++i) {
-    const int row = thread_index() / kQuadsOfRow + i * kRowsAtOnce;
-    const int32_t r = first + row;
-    const bool inside = r >= 0 && r < rows.num_rows;
-    fn(row * Tile::kPitch + column,
-       load_quad(rows.data + r * rows.stride + column, inside ? count : 0, rows.aligned));
-  }
-}
-
+// A thread's part of a tile on its way to shared memory. What is outside of the rows and columns is 0.
 template <Precision kPrecision>
-HR_DEVICE void load_tile(typename AttentionTile<kPrecision>::Element* tile, const HeadRows& rows,
-                         int32_t first, int columns) {
-  for_quads_of_tile<kPrecision>(rows, first, columns,
-                                [&](int at, const Quad& x) { store_elements(tile + at, x); });
-}
+class LoadedRows {
+ public:
+  using Tile = AttentionTile<kPrecision>;
+  using Element = typename Tile::Element;
 
-// tiles[n] = scale · (rows + biases[n])
-template <Precision kPrecision, int kCount>
-HR_DEVICE void load_biased_tiles(typename AttentionTile<kPrecision>::Element* const (&tiles)[kCount],
-                                 const float* const (&biases)[kCount], const HeadRows& rows, int32_t first,
-                                 int columns, float scale) {
-  const int column = thread_index() % (kHeadColumns / 4) * 4;
-  Quad bias[kCount];
-  HR_UNROLL
-  for (int n = 0; n < kCount; ++n)
-    bias[n] = load_quad(biases[n] + column, quad_count(columns - column), false);
-  for_quads_of_tile<kPrecision>(rows, first, columns, [&](int at, const Quad& x) {
+  // Rows first .. of `rows`. Loads start here: several tiles are best loaded before the first is stored.
+  HR_DEVICE void load(const HeadRows& rows, int32_t first, int columns) {
+    HR_UNROLL
+    for (int n = 0; n < kCount; ++n) {
+      const int32_t r = first + row(n);
+      const bool inside = r >= 0 && r < rows.num_rows;
+      x_[n] = load_quad(rows.data + r * rows.stride + column(), inside ? quad_count(columns - column()) : 0,
+                        rows.aligned);
+    }
+  }
+  HR_DEVICE void store(Element* tile) const {
+    HR_UNROLL
+    for (int n = 0; n < kCount; ++n) store_elements(at(tile, n), x_[n]);
+  }
+  // scale · (rows + bias)
+  HR_DEVICE void store(Element* tile, const float* bias, float scale, int columns) const {
+    const Quad added = load_quad(bias + column(), quad_count(columns - column()), false);
     HR_UNROLL
     for (int n = 0; n < kCount; ++n) {
       Quad sum;
       HR_UNROLL
-      for (int j = 0; j < 4; ++j) sum.v[j] = (x.v[j] + bias[n].v[j]) * scale;
-      store_elements(tiles[n] + at, sum);
+      for (int i = 0; i < 4; ++i) sum.v[i] = (x_[n].v[i] + added.v[i]) * scale;
+      store_elements(at(tile, n), sum);
     }
-  });
-}
+  }
 
-// sums += rows a_first .. a_first + 15 of a · (rows of b)ᵀ, along the columns.
+ private:
+  static constexpr int kQuadsOfRow = kHeadColumns / 4, kRowsAtOnce = Tile::kThreads / kQuadsOfRow;
+  static constexpr int kCount = Tile::kEdge / kRowsAtOnce;
+  HR_DEVICE static int column() { return thread_index() % kQuadsOfRow * 4; }
+  HR_DEVICE static int row(int n) { return thread_index() / kQuadsOfRow + n * kRowsAtOnce; }
+  HR_DEVICE static Element* at(Element* tile, int n) { return tile + row(n) * Tile::kPitch + column(); }
+
+  Quad x_[kCount];
+};
+
+// sums += rows a_first .. a_first + 15 of a · (rows of b)ᵀ, along the columns. Only for rows 16·first_pair ..
+// 16·end_pair - 1 of b.
 template <Precision kPrecision>
 HR_DEVICE void multiply_rows(Strip<AttentionTile<kPrecision>::kPairs>& sums,
                              const typename AttentionTile<kPrecision>::Element* a, int a_first,
-                             const typename AttentionTile<kPrecision>::Element* b, int columns) {
+                             const typename AttentionTile<kPrecision>::Element* b, int columns,
+                             int first_pair = 0, int end_pair = AttentionTile<kPrecision>::kPairs) {
   using Tile = AttentionTile<kPrecision>;
   const int lane = lane_index();
   const auto* a_row = a + (a_first + lane % 16) * Tile::kPitch + lane / 16 * Tile::kChunk;
@@ -129,6 +129,7 @@ HR_DEVICE void multiply_rows(Strip<AttentionTile<kPrecision>::kPairs>& sums,
     warp_load_matrices(left[0], a_row + k);
     HR_UNROLL
     for (int pair = 0; pair < Tile::kPairs; ++pair) {
+      if (pair < first_pair || pair >= end_pair) continue;
       uint32_t r[4];
       warp_load_matrices(r, b_row + 16 * pair * Tile::kPitch + k);
       uint32_t a_block[1][4] = {{left[0][0], left[0][1], left[0][2], left[0][3]}};
