@@ -122,4 +122,39 @@ HR_DEVICE void multiply_fragments(float (&sums)[kRows][kColumns][4], uint32_t (&
   }
 }
 
+// What a precision makes of a number in shared memory.
+template <Precision kPrecision>
+HR_DEVICE float factor(float x) {
+  return kPrecision == Precision::tf32 ? math::to_tf32(x) : x;
+}
+template <Precision kPrecision>
+HR_DEVICE float factor(math::Bf16 x) {
+  return math::to_float(x);
+}
+
+// sum + Σ_k of row `index` of A times a vector, of which the lanes of the warp have number k = lane.
+template <Precision kPrecision, Layout kLayout, int kLength, typename Element>
+HR_DEVICE float add_vector_product(float sum, const Element* tile, int index, float numbers) {
+  using Storage = TileStorage<Element, kLayout, kLength>;
+  Element* at = const_cast<Element*>(tile);
+  const auto add = [&](Element x, int k) { sum = fma(factor<kPrecision>(x), warp_shuffle(numbers, k), sum); };
+  if constexpr (kLayout == Layout::by_row) {
+    struct alignas(kChunkBytes) Chunk {
+      Element v[Storage::kChunk];
+    };
+    HR_UNROLL
+    for (int chunk = 0; chunk < Storage::kChunksPerRow; ++chunk) {
+      const Chunk x = *reinterpret_cast<const Chunk*>(Storage::chunk_at(at, index, chunk));
+      HR_UNROLL
+      for (int i = 0; i < Storage::kChunk; ++i) add(x.v[i], chunk * Storage::kChunk + i);
+    }
+  } else {
+    HR_UNROLL
+    for (int k = 0; k < kTileK; ++k) {
+      add(Storage::chunk_at(at, k, index / Storage::kChunk)[index % Storage::kChunk], k);
+    }
+  }
+  return sum;
+}
+
 }  // namespace hr::cuda

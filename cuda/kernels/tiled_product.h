@@ -13,10 +13,21 @@
 //   row(tile, r) -> RowState                         what the epilogue needs to know of row r of c
 //   store(tile, RowState, r, column, sums, count)    one or two neighbouring sums of row r, columns column
 //   ...
+// An epilogue that reads, or does much, wants four sums at a time and its code once. Instead of row and store
+// it has
+//   read(tile, r, column, count) -> Operands              what it needs from memory
+//   store(tile, r, column, count, sums, operands)         the first `count` of four sums; 0: outside of c
+// and its sums go through shared memory. Whole warps call both: kQuadLanes neighbouring lanes have
+// kQuadColumns neighbouring columns of a row. A Product with store_vector also multiplies a by a vector, in
+// the tiles of the first columns:
+//   has_vector(tile) -> bool                         whether there is one
+//   vector(tile, k) -> float                         number k of it
+//   store_vector(tile, r, sum)                       the sum of row r
 // All coordinates are those of the whole c, a or b. Each element is summed along k in one fixed order,
 // whatever the tile: results do not depend on the grid.
 #pragma once
 
+#include "cuda/kernels/quads.h"
 #include "cuda/kernels/tile_fragments.h"
 
 namespace hr::cuda {
@@ -40,16 +51,24 @@ struct TileShape {
 using LargeTile = TileShape<128, 128, 2, 4>;
 using SmallTile = TileShape<64, 64, 2, 2>;
 
+inline constexpr int kQuadColumns = 32;
+inline constexpr int kQuadLanes = kQuadColumns / 4;
+
 template <typename Product, Precision kPrecision, typename Shape>
 struct ProductKernel {
   static constexpr int kThreads = Shape::kThreads;
   static constexpr int kStages = 3;
+  static constexpr bool kStoresQuads = requires { &Product::read; };
+  static constexpr bool kWithVector = requires { &Product::store_vector; };
 
   using Element = typename Arithmetic<kPrecision>::Element;
   using StorageA = TileStorage<Element, Product::kLayoutA, Shape::kM>;
   using StorageB = TileStorage<Element, Product::kLayoutB, Shape::kN>;
   static constexpr size_t kStageBytes = StorageA::kBytes + StorageB::kBytes;
-  static constexpr size_t kSharedBytes = kStages * kStageBytes;
+  static constexpr int kQuadPitch = kQuadColumns + 8;  // eight rows of a fragment meet no bank twice
+  static constexpr size_t kQuadBytes = Shape::kM * (Shape::kN / kQuadColumns) * kQuadPitch * sizeof(float);
+  static constexpr size_t kSharedBytes =
+      kStoresQuads ? std::max(kStages * kStageBytes, kQuadBytes) : kStages * kStageBytes;
   static constexpr int kBlocksM = Shape::kWarpM / 16, kBlocksN = Shape::kWarpN / 8;
 
   Product product;
@@ -59,7 +78,11 @@ struct ProductKernel {
     if (!product.find(block_x(), Shape::kM, Shape::kN, tile)) return;
     float sums[kBlocksM][kBlocksN][4] = {};
     multiply(tile, sums);
-    store(tile, sums);
+    if constexpr (kStoresQuads) {
+      store_quads(tile, sums);
+    } else {
+      store(tile, sums);
+    }
   }
 
  private:
@@ -98,15 +121,54 @@ struct ProductKernel {
       start(number);
       finish(number);
     }
+    VectorProduct vector(product, tile);
     for (int32_t number = 0; number < num_stages; ++number) {
       copy_async_wait<kStages - 2>();
       barrier();  // the stage is there, and nobody reads the one that is loaded next
       start(number + kStages - 1);
       multiply_stage(stage_a(number % kStages), stage_b(number % kStages), sums);
+      vector.add(stage_a(number % kStages), tile.k + number * kTileK);
       finish(number + kStages - 1);
     }
     copy_async_wait<0>();
+    vector.store();
   }
+
+  // Of one row of a, a thread's.
+  class VectorProduct {
+   public:
+    HR_DEVICE VectorProduct(const Product& product, const Tile& tile) : product_(product), tile_(tile) {
+      if constexpr (kWithVector) {
+        wanted_ = thread_index() < Shape::kM && tile.column == 0 && product.has_vector(tile);
+        if (wanted_) numbers_ = numbers(tile.k);
+      }
+    }
+    HR_DEVICE void add(const Element* stage, int32_t k) {
+      if constexpr (kWithVector) {
+        if (!wanted_) return;
+        const float now = numbers_;
+        numbers_ = numbers(k + kTileK);  // on their way while these are used
+        sum_ = add_vector_product<kPrecision, Product::kLayoutA, Shape::kM>(sum_, stage, thread_index(), now);
+      }
+    }
+    HR_DEVICE void store() const {
+      if constexpr (kWithVector) {
+        const int32_t row = tile_.row + thread_index();
+        if (wanted_ && row < tile_.row_end) product_.store_vector(tile_, row, sum_);
+      }
+    }
+
+   private:
+    HR_DEVICE float numbers(int32_t k) const {  // of the vector, one a lane
+      k += lane_index();
+      return k < tile_.k_end ? product_.vector(tile_, k) : 0.0f;
+    }
+
+    const Product& product_;
+    const Tile& tile_;
+    bool wanted_ = false;
+    float numbers_ = 0, sum_ = 0;
+  };
 
   HR_DEVICE static int warp_row() { return warp_index() / Shape::kColumnsOfWarps * Shape::kWarpM; }
   HR_DEVICE static int warp_column() { return warp_index() % Shape::kColumnsOfWarps * Shape::kWarpN; }
@@ -135,6 +197,39 @@ struct ProductKernel {
         const int32_t column = first_column + j * 8;
         const int32_t left = tile.column_end - column;
         if (left > 0) product.store(tile, state, row, column, &sums[i / 2][j][i % 2 * 2], left > 1 ? 2 : 1);
+      }
+    }
+  }
+
+  // Each warp turns its own part around.
+  HR_DEVICE void store_quads(const Tile& tile, const float (&sums)[kBlocksM][kBlocksN][4]) const {
+    static_assert(Shape::kWarpN == kQuadColumns);
+    const int lane = lane_index();
+    float* part = shared_memory<float>() + warp_index() * Shape::kWarpM * kQuadPitch;
+    barrier();  // nobody reads the stages any more
+    HR_UNROLL
+    for (int i = 0; i < 2 * kBlocksM; ++i) {
+      float* to = part + (i * 8 + lane / 4) * kQuadPitch + lane % 4 * 2;
+      HR_UNROLL
+      for (int j = 0; j < kBlocksN; ++j)
+        store2(to + j * 8, sums[i / 2][j][i % 2 * 2], sums[i / 2][j][i % 2 * 2 + 1]);
+    }
+    warp_barrier();
+
+    constexpr int kRows = kWarpSize / kQuadLanes, kRounds = 4;  // of rows whose operands are under way
+    const int32_t column = tile.column + warp_column() + lane % kQuadLanes * 4;
+    const int columns = tile.column_end > column ? quad_count(tile.column_end - column) : 0;
+    for (int first = lane / kQuadLanes; first < Shape::kWarpM; first += kRounds * kRows) {
+      const int32_t row = tile.row + warp_row() + first;
+      const auto count = [&](int round) { return row + round * kRows < tile.row_end ? columns : 0; };
+      typename Product::Operands operands[kRounds];
+      HR_UNROLL
+      for (int round = 0; round < kRounds; ++round)
+        operands[round] = product.read(tile, row + round * kRows, column, count(round));
+      HR_UNROLL
+      for (int round = 0; round < kRounds; ++round) {
+        const Quad quad = load<4>(part + (first + round * kRows) * kQuadPitch + lane % kQuadLanes * 4);
+        product.store(tile, row + round * kRows, column, count(round), quad, operands[round]);
       }
     }
   }

@@ -169,6 +169,13 @@ const wgrad = opCases({
       bias: true,
       accumulate: true,
     }),
+    "long segments": sized(1100, 3, 1, 5, 8, {
+      spread: "one empty",
+      gather: true,
+      bias: true,
+      scale: "output",
+      accumulate: true,
+    }),
   },
   // transposeWeight stands for gather_b here: each case of the forward op has one meaning for this one too.
   args: (sizes: Sizes) => {

@@ -1,0 +1,47 @@
+#include "cuda/kernels/expert_segments.h"
+#include "cuda/kernels/index_check.h"
+#include "cuda/kernels/index_failure.h"
+
+namespace hr::cuda {
+
+namespace {
+
+// Checks the permutation, and prepares what products read of each row again and again.
+struct RoutedRowsKernel {
+  static constexpr int kThreads = kElementThreads;
+  IndexFailure fail;
+  const int32_t* permutation;  // [num_routed]
+  const int32_t* num_rows;     // [1] of those that belong to an expert
+  const float* row_scale;      // [num_routed], by flat index, or null
+  int32_t* tokens;             // [num_routed]
+  float* scales;               // [num_routed], by row
+  int32_t num_routed, top_k;
+
+  HR_DEVICE void operator()() const {
+    for_elements(*num_rows, false, [&](int64_t row, auto) {
+      const int32_t f = permutation[row];
+      if (f < 0 || f >= num_routed) return fail(row, f, 0, num_routed - 1);
+      tokens[row] = f / top_k;
+      if (row_scale) scales[row] = row_scale[f];
+    });
+  }
+};
+
+}  // namespace
+
+Segments find_segments(Context& ctx, const char* op, const In& permutation, const In& expert_offsets,
+                       int32_t top_k, const float* row_scale) {
+  const int32_t *offsets = expert_offsets.as<int32_t>(), *flat_indices = permutation.as<int32_t>();
+  const int32_t num_experts = static_cast<int32_t>(expert_offsets.shape[0] - 1);
+  const int32_t num_routed = static_cast<int32_t>(permutation.shape[0]);
+  check_offsets(ctx, op, offsets, num_experts, num_routed);
+  int32_t* tokens = ctx.workspace<int32_t>(num_routed);
+  float* scales = row_scale ? ctx.workspace<float>(num_routed) : nullptr;
+  launch(ctx,
+         RoutedRowsKernel{IndexFailure::next_launch(ctx, op, "permutation"), flat_indices,
+                          offsets + num_experts, row_scale, tokens, scales, num_routed, top_k},
+         blocks_for(ctx, num_routed, kElementThreads));
+  return {offsets, flat_indices, tokens, scales, num_experts, num_routed};
+}
+
+}  // namespace hr::cuda
