@@ -15,8 +15,8 @@
 
 namespace hr::HR_ISA_NAMESPACE::attention {
 
-inline constexpr int64_t kBlockRows = 48;  // queries of a block; a multiple of every kTileRows
-static_assert(kBlockRows % kTileRows == 0);
+// Queries of a block: few, since all of them are multiplied with what the last one sees.
+inline constexpr int64_t kBlockRows = 4 * kTileRows;
 
 struct Geometry {
   int64_t q_len, k_len, batch, num_heads, d_head, blocked_lag;
@@ -81,6 +81,8 @@ class Slice {
     for (int64_t first = 0; first < rows; first += kPanel) {
       const int64_t count = min(kPanel, rows - first);
       pack_rows(slice + first * stride, stride, count, d_head_, staged_);
+      prefetch_rows(slice + (first + kPanel) * stride, stride, min(kRowsAhead, rows - first - kPanel),
+                    d_head_);
       if (scores_) {
         packed::pack<kPanel, Arithmetic>({staged_.data, staged_.stride, false}, 0, count, 0, d_head_,
                                          scores_ + first / kPanel * scores_panel_);

@@ -151,13 +151,21 @@ HR_INLINE void join_rows(Block from, int64_t rows, int64_t columns, Block to) {
   }
 }
 
+// Rows that lie pages apart are fetched this many ahead of their use.
+inline constexpr int64_t kRowsAhead = 12;
+
+HR_INLINE void prefetch_rows(const float* from, int64_t stride, int64_t rows, int64_t columns) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t k = 0; k < columns; k += packed::kLine) __builtin_prefetch(from + r * stride + k);
+  }
+}
+
 // to = scale · (from + bias), row by row, the columns past `columns` zero. No bias: null.
 inline void pack_rows(const float* from, int64_t from_stride, int64_t rows, int64_t columns, Block to,
                       const float* bias = nullptr, float scale = 1) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* source = from + r * from_stride;
-    const float* later = from + min(r + 6, rows - 1) * from_stride;
-    for (int64_t k = 0; k < columns; k += 16) __builtin_prefetch(later + k);
+    prefetch_rows(from + (r + kRowsAhead) * from_stride, from_stride, r + kRowsAhead < rows, columns);
     float* target = to.row(r);
     for (int64_t k = 0; k < columns; ++k) target[k] = scale * (source[k] + (bias ? bias[k] : 0.0f));
     for (int64_t k = columns; k < to.stride; ++k) target[k] = 0;
