@@ -12,7 +12,7 @@ namespace hr::emulator {
 
 namespace {
 
-constexpr size_t kGuardBytes = 256;
+constexpr size_t kGuardBytes = 1024;
 constexpr unsigned char kUninitialised = 0xFF;  // NaN
 
 // A signalling NaN, another one for each allocation: neither arithmetic nor a copy of another guard gives it,
@@ -22,19 +22,28 @@ uint32_t guard_word(const char* data) {
   return 0x7F800001u | (mixed >> 10 & 0x3FFFFEu);
 }
 
-char guard_byte(const char* at, uint32_t word) {
-  return static_cast<char>(word >> reinterpret_cast<uintptr_t>(at) % 4 * 8);
+// Eight bytes of the guard at any address, as they are in memory.
+uint64_t guard_at(const char* at, uint32_t word) {
+  const int shift = static_cast<int>(reinterpret_cast<uintptr_t>(at) % 4 * 8);
+  const uint32_t rotated = shift ? word >> shift | word << (32 - shift) : word;
+  return uint64_t{rotated} << 32 | rotated;
 }
 
 void write_guard(char* guard, uint32_t word) {
-  for (size_t i = 0; i < kGuardBytes; ++i) guard[i] = guard_byte(guard + i, word);
+  const uint64_t expected = guard_at(guard, word);
+  for (size_t i = 0; i < kGuardBytes; i += sizeof expected)
+    std::memcpy(guard + i, &expected, sizeof expected);
 }
 
 bool is_damaged(const char* guard, uint32_t word) {
-  for (size_t i = 0; i < kGuardBytes; ++i) {
-    if (guard[i] != guard_byte(guard + i, word)) return true;
+  const uint64_t expected = guard_at(guard, word);
+  uint64_t differing = 0;
+  for (size_t i = 0; i < kGuardBytes; i += sizeof expected) {
+    uint64_t found;
+    std::memcpy(&found, guard + i, sizeof found);
+    differing |= found ^ expected;
   }
-  return false;
+  return differing != 0;
 }
 
 }  // namespace

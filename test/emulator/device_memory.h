@@ -12,7 +12,7 @@ class DeviceMemory {
  public:
   static DeviceMemory& instance();
 
-  void* allocate(size_t bytes);  // aligned to 256 bytes, all bits set; null: no memory
+  void* allocate(size_t bytes);  // aligned to 1024 bytes, all bits set; null: no memory
   void release(void* data);
 
   // A line about the first allocation whose guards were written over since the last call; "": none.
