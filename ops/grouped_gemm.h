@@ -10,6 +10,8 @@
 // where s is the pair's expert weight. Scaling h instead of y makes combine a plain sum, keeps one
 // [num_routed, ffn] tensor per layer, and gives d_s without the expert's output:
 //   d_s = Σ_i d_h[i] · dropout(act(z))[i] + ⟨d_y, b2⟩
+// With bf16 products (precision.h), sums along A that ride on a product take the rounded A: d_bias, and
+// ⟨d_y, b2⟩ with b2 as it is.
 #pragma once
 
 #include "ops/activation.h"

@@ -29,7 +29,25 @@ describe("openDevice", () => {
     expect(openDevice("reference").description).toBe("reference, 1 thread");
   });
 
-  test.each(["", "gpu", "cuda", "cpu:", "cpu:sse", "cpu:reference", "cpu:plain:x", "plain", "CPU"])(
+  test.each(["cuda", "cuda:1"])("refuses %p in a build without CUDA", (name) => {
+    expect(() => openDevice(name)).toThrow(DeviceError);
+    expect(() => openDevice(name)).toThrow(
+      /^openDevice: this build has no device "cuda"\n {2}fix: .*deviceNames\(\)/,
+    );
+  });
+
+  test("refuses tf32 on a CPU", () => {
+    expect(() => openDevice("cpu", { dtype: "tf32" })).toThrow(DeviceError);
+  });
+
+  test("gives a device of its own to each dtype", () => {
+    const device = openDevice("cpu", { dtype: "bf16" });
+    expect(device).toBe(openDevice("cpu", { dtype: "bf16" }));
+    expect(device.id).not.toBe(openDevice("cpu").id);
+    expect(device.description).toMatch(/bf16 products/);
+  });
+
+  test.each(["", "gpu", "cpu:", "cpu:sse", "cpu:reference", "cpu:plain:x", "plain", "CPU"])(
     "refuses %p with the names it takes",
     (name) => {
       expect(() => openDevice(name)).toThrow(DeviceError);

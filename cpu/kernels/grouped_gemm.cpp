@@ -1,4 +1,5 @@
 // grouped_gemm and its gradients on the CPU. Contract and formulas: ops/grouped_gemm.h.
+// Long because it holds the three ops twice: plain for the reference, packed for the rest.
 //
 //   row  a routed row, in expert order     f = permutation[row]  its flat index     token = f / top_k
 #include "cpu/kernel.h"
@@ -110,9 +111,7 @@ void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
           d_hidden[row * ffn + j] = s * d_h * dropout_factor(p, f, ffn, j) * d_act;
           if (s != 0) d_s += d_h * h / s;
         }
-        for (int64_t l = 0; bias && l < d_model; ++l) {
-          d_s += factor(ctx, d_y[l]) * bias[e * d_model + l];
-        }
+        for (int64_t l = 0; bias && l < d_model; ++l) d_s += factor(ctx, d_y[l]) * bias[e * d_model + l];
         d_row_scale[f] = d_s;
       }
     }

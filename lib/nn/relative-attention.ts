@@ -58,7 +58,7 @@ export class RelativeAttention extends Module {
     const weight = this.qkv.weight.value;
     const width = (weight.shape[0] ?? 0) / 3;
     const q = linear(segment, rows(weight, 0, width));
-    // Memory takes no gradient: projecting it apart spares the product that would compute one.
+    // Without pre-norm memory takes no gradient: projecting it apart spares the product that would compute one.
     const kv = linear(memory ? [memory, segment] : segment, rows(weight, width, 3 * width));
     const p = this.position.forward(sinusoids);
     const options = { blockedLag, dropout: this.dropout.next() };

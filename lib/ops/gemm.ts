@@ -1,4 +1,5 @@
 import { record } from "../autograd/tape.js";
+import { ShapeError } from "../errors.js";
 import { native } from "../native.js";
 import { empty, type FloatTensor, Tensor } from "../tensor.js";
 import { reduceRowsInto } from "./reduce.js";
@@ -51,6 +52,7 @@ export function matmul(
  * @param bias `[out]`, or null.
  * @param activation Fused into the product; other activations are ops of their own.
  * @returns `[..., out]`.
+ * @throws {ShapeError} when sizes do not fit, or a part of several has no axis to stack along.
  */
 export function linear(
   x: FloatTensor | readonly FloatTensor[],
@@ -61,6 +63,9 @@ export function linear(
   expectRank("linear", "weight", weight, 2);
   const parts = x instanceof Tensor ? [x] : x;
   const width = weight.shape[0] ?? 0;
+  if (parts.length > 1 && parts[0]?.shape.length === 1) {
+    throw new ShapeError("linear", "x", "parts have shape [in]", "give each part a first axis: [1, in]");
+  }
   const y = empty(weight.device.float, [...stackedShape("linear", parts).slice(0, -1), width], weight.device);
   const sections = sectionsOf(parts, (part) => (part.size / (part.shape.at(-1) ?? 1)) * width);
   for (const { part, offset, size } of sections) {

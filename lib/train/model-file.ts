@@ -85,6 +85,8 @@ export async function loadModel(path: string, device?: string): Promise<SavedMod
   try {
     const config = savedValue(file, "config", (json) => parseConfig(json as RunConfigInput));
     if (device !== undefined) config.device = device;
+    // tf32 exists on GPUs only; the weights do not depend on it.
+    if (config.dtype === "tf32" && !config.device.startsWith("cuda")) config.dtype = "f32";
     const tokenizer = savedValue(file, "tokenizer", tokenizerFromJson);
     const baked = isGenerated(config) && file.tensors.has(bakedName);
     checkSize(file, config, tokenizer.vocabSize, baked);

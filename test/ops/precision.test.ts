@@ -25,7 +25,7 @@ describe.each(instructionSets())("%s with bf16 products", (isa) => {
 });
 
 test("bf16 products differ from float32 ones", () => {
-  const call = OpCall.of(products[0]!, "several tasks");
+  const call = OpCall.of(products[0]!, "one task");
   const rounded = call
     .run(openDevice("cpu", { poison: true, dtype: "bf16" }))
     .get("c")!

@@ -92,6 +92,11 @@ export const cases: Record<string, Sizes> = {
     pre: true,
     dropout: 0.1,
   }),
+  "several tasks for one expert": sized(290, 1, 1, 531, 40, {
+    bias: true,
+    scale: "output",
+    activation: "relu",
+  }),
   "several tasks": sized(97, 5, 2, 33, 65, { gather: true, bias: true, scale: "output", activation: "relu" }),
 };
 

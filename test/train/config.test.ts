@@ -21,6 +21,7 @@ const plateau = { train: { lr: 3, lrSchedule: "plateau" }, evaluation: { every: 
 const changes: Record<string, { value: unknown; given?: Partial<Record<string, object>> }> = {
   seed: { value: 7 },
   device: { value: "reference" },
+  dtype: { value: "bf16" },
   "data.corpus": { value: "wikitext-2", given: {} },
   "data.path": { value: otherText },
   "data.tokens": { value: "bytes-compact" },

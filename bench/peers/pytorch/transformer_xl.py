@@ -83,15 +83,22 @@ class TransformerXL:
         self.layers = [Layer(weights, layer, num_heads, dropout) for layer in range(num_layers)]
         self.mem_len = mem_len
         self.dropout = dropout
+        self.relative = {}
+
+    def positions(self, m, q_len):
+        """The sinusoids and the blocked pairs for m remembered and q_len new tokens, made once."""
+        if (m, q_len) not in self.relative:
+            blocked = torch.ones(q_len, m + q_len, dtype=torch.bool).triu(m + 1)
+            self.relative[m, q_len] = sinusoids(m + q_len, self.table.shape[1]), blocked
+        return self.relative[m, q_len]
 
     def loss(self, inputs, targets, memories, top_k):
         """Returns the mean loss of [q_len, batch] tokens, and the memories of the next segment."""
         q_len = len(inputs)
         d_model = self.table.shape[1]
         m = 0 if memories is None else len(memories[0])
-        positions = F.dropout(sinusoids(m + q_len, d_model), self.dropout)
-        blocked = torch.ones(q_len, m + q_len, dtype=torch.bool).triu(m + 1)
-        relative = (positions, self.content_bias, self.position_bias, blocked)
+        table, blocked = self.positions(m, q_len)
+        relative = (F.dropout(table, self.dropout), self.content_bias, self.position_bias, blocked)
         hidden = F.dropout(F.embedding(inputs, self.table) * math.sqrt(d_model), self.dropout)
         kept = []
         for i, layer in enumerate(self.layers):

@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { parentPort, workerData } from "node:worker_threads";
 
 const addon = createRequire(import.meta.url)(workerData);
-const device = addon.openDevice("cpu", "", 2, 0, false);
+const device = addon.openDevice("cpu", "", 2, 0, false, "f32");
 const zeros = () => {
   const handle = addon.createTensor(device, "f32", [96, 96]);
   addon.ops.fill(handle, 0);
