@@ -7,8 +7,8 @@
 // and van de Geijn 2008, and BLIS: Van Zee and van de Geijn 2015] Finished tiles go to the caller, who stores
 // them: the epilogue.
 //
-// Each element is one chain of multiply-adds over ascending units of k, whatever the blocks: results depend on neither
-// their cut nor the threads.
+// Each element is one chain of multiply-adds over ascending units of k, whatever the blocks: results depend
+// on neither their cut nor the threads.
 #pragma once
 
 #include "cpu/kernels/packed_panels.h"
