@@ -6,6 +6,7 @@ const tolerance = 1e-4;
 
 /** @throws {Error} naming each tensor of `expected` that `actual` lacks or has with other values. */
 export function checkAgreement(what: string, actual: HostTensors, expected: HostTensors): void {
+  if (expected.size === 0) throw new Error(`${what} gave nothing to compare`);
   const problems = [...expected.keys()].flatMap((name) => {
     const difference = relativeDifference(actual, expected, name);
     return difference <= tolerance ? [] : [`${name} differs by ${difference.toExponential(1)}`];
@@ -23,5 +24,5 @@ function relativeDifference(actual: HostTensors, expected: HostTensors, name: st
     squares += (x[i]! - y[i]!) ** 2;
     norm += y[i]! ** 2;
   }
-  return Math.sqrt(squares / norm);
+  return squares === 0 ? 0 : Math.sqrt(squares / norm);
 }

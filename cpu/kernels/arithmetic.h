@@ -10,6 +10,7 @@
 #pragma once
 
 #include "ops/math/half.h"
+#include "ops/precision.h"
 
 #include "cpu/simd.h"
 
@@ -95,5 +96,15 @@ struct PairedBf16 {
   }
 };
 #endif
+
+// Calls fn(arithmetic) with the one for products of a precision.
+template <typename Fn>
+HR_INLINE void with_arithmetic(Precision precision, Fn&& fn) {
+  if (precision == Precision::f32) return fn(F32());
+#if HR_IS_AVX512
+  if (__builtin_cpu_supports("avx512bf16")) return fn(PairedBf16());
+#endif
+  fn(RoundedBf16());
+}
 
 }  // namespace hr::HR_ISA_NAMESPACE::packed

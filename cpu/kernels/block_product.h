@@ -30,16 +30,6 @@ HR_INLINE int64_t units(int64_t count) {
   return ceil_div(count, Arithmetic::kPerUnit);
 }
 
-// Calls fn(arithmetic) with the one for products of a precision.
-template <typename Fn>
-HR_INLINE void with_arithmetic(Precision precision, Fn&& fn) {
-  if (precision == Precision::f32) return fn(packed::F32());
-#if HR_IS_AVX512
-  if (__builtin_cpu_supports("avx512bf16")) return fn(packed::PairedBf16());
-#endif
-  fn(packed::RoundedBf16());
-}
-
 struct LeftBlock {
   const float* data;
   int64_t stride;

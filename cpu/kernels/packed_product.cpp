@@ -65,11 +65,9 @@ constexpr Method kMethod = make_method<Arithmetic>(std::make_integer_sequence<in
 }  // namespace
 
 const Method& method_of(Precision precision) {
-  if (precision == Precision::f32) return kMethod<F32>;
-#if HR_IS_AVX512
-  if (__builtin_cpu_supports("avx512bf16")) return kMethod<PairedBf16>;
-#endif
-  return kMethod<RoundedBf16>;
+  const Method* method = nullptr;
+  with_arithmetic(precision, [&](auto arithmetic) { method = &kMethod<decltype(arithmetic)>; });
+  return *method;
 }
 
 }  // namespace hr::HR_ISA_NAMESPACE::packed

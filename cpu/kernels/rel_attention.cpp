@@ -199,7 +199,8 @@ void run_backward(Context& context, const RelAttentionBackwardParams& p, const G
 
 void rel_attention(Context& context, const RelAttentionParams& p) {
   if (p.lse.size() == 0) return;
-  with_arithmetic(context.precision, [&](auto arithmetic) { run_forward<decltype(arithmetic)>(context, p); });
+  packed::with_arithmetic(context.precision,
+                          [&](auto arithmetic) { run_forward<decltype(arithmetic)>(context, p); });
 }
 
 // Sums over the batch are added in the order of its parts.
@@ -208,8 +209,9 @@ void rel_attention_backward(Context& context, const RelAttentionBackwardParams& 
   const int64_t parts = g.num_heads > 0 ? num_parts(g.batch, g.num_heads) : 0;
   const int64_t shared_size = SharedGradients::size(g);
   float* shared = context.workspace.take<float>(parts * g.num_heads * shared_size);
-  with_arithmetic(context.precision,
-                  [&](auto arithmetic) { run_backward<decltype(arithmetic)>(context, p, g, parts, shared); });
+  packed::with_arithmetic(context.precision, [&](auto arithmetic) {
+    run_backward<decltype(arithmetic)>(context, p, g, parts, shared);
+  });
   memset(p.d_p.data, 0, p.d_p.bytes());
   context.pool.run(g.num_heads, [&](int64_t h, Scratch&) {
     for (int64_t n = 0; n < parts; ++n) {

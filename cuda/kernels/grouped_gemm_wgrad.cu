@@ -41,6 +41,7 @@ struct SegmentParts {
 
 struct WeightGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_k, kLayoutB = Layout::by_k;
+  static constexpr bool kSmallTilesInF32 = true;
 
   Segments segments;
   Rows a, b;
@@ -139,21 +140,6 @@ SegmentParts choose_parts(Context& ctx, const Segments& segments, const WeightGr
           num_slots > 0 ? ctx.workspace<float>(num_slots * slot_size) : nullptr};
 }
 
-// multiply(), but for f32: three products a tile, in a large one, need more registers than a thread has.
-void multiply_weights(Context& ctx, const WeightGradientProduct& product, int64_t num_large,
-                      int64_t num_small) {
-  switch (ctx.precision) {
-    case Precision::f32: {
-      using Kernel = ProductKernel<WeightGradientProduct, Precision::f32, SmallTile>;
-      return launch(ctx, Kernel{product}, {num_small}, Kernel::kSharedBytes);
-    }
-    case Precision::tf32:
-      return launch_tiles<WeightGradientProduct, Precision::tf32>(ctx, product, num_large, num_small);
-    case Precision::bf16:
-      return launch_tiles<WeightGradientProduct, Precision::bf16>(ctx, product, num_large, num_small);
-  }
-}
-
 }  // namespace
 
 void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
@@ -176,8 +162,7 @@ void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
                                       .aligned_gradients = is_aligned16(gradients.d_weight) && n % 4 == 0};
   const int64_t most_parts = segments.num_experts + segments.num_routed / parts.length;
   const auto tiles = [&](int64_t tile) { return most_parts * ceil_div(m, tile) * ceil_div(n, tile); };
-  multiply_weights(ctx, product, std::min(m, n) <= SmallTile::kM ? 0 : tiles(LargeTile::kM),
-                   tiles(SmallTile::kM));
+  multiply(ctx, product, std::min(m, n) <= SmallTile::kM ? 0 : tiles(LargeTile::kM), tiles(SmallTile::kM));
   if (parts.num_slots > 0) {
     const Grid blocks = blocks_for(ctx, gradients.size(), kElementThreads);
     launch(ctx, SumPartsKernel{segments, gradients, parts}, {blocks.x, segments.num_experts});

@@ -251,15 +251,22 @@ struct Raster {
   }
 };
 
+// Whether a large tile fits the registers of a thread. In f32, where it takes three products, it may not:
+// such a Product has a member kSmallTilesInF32.
+template <typename Product, Precision kPrecision>
+inline constexpr bool kFitsLargeTile =
+    kPrecision != Precision::f32 || !requires { Product::kSmallTilesInF32; };
+
 template <typename Product, Precision kPrecision>
 void launch_tiles(Context& ctx, const Product& product, int64_t num_large, int64_t num_small) {
-  if (num_large >= ctx.num_multiprocessors) {
-    using Kernel = ProductKernel<Product, kPrecision, LargeTile>;
-    launch(ctx, Kernel{product}, {num_large}, Kernel::kSharedBytes);
-  } else {
-    using Kernel = ProductKernel<Product, kPrecision, SmallTile>;
-    launch(ctx, Kernel{product}, {num_small}, Kernel::kSharedBytes);
+  if constexpr (kFitsLargeTile<Product, kPrecision>) {
+    if (num_large >= ctx.num_multiprocessors) {
+      using Kernel = ProductKernel<Product, kPrecision, LargeTile>;
+      return launch(ctx, Kernel{product}, {num_large}, Kernel::kSharedBytes);
+    }
   }
+  using Kernel = ProductKernel<Product, kPrecision, SmallTile>;
+  launch(ctx, Kernel{product}, {num_small}, Kernel::kSharedBytes);
 }
 
 // Multiplies in the context's precision, in large tiles if those fill the GPU. `num_large` and `num_small`

@@ -75,7 +75,8 @@ HR_HD inline float round_to_odd(double x) {
 HR_HD inline float to_tf32(float x) {
   const uint32_t bits = bits_of(x);
   const bool finite = (bits & 0x7F800000u) != 0x7F800000u;
-  return float_of((finite ? bits + 0x1000u : bits) & 0xFFFFE000u);
+  const uint32_t special = bits | ((bits & 0x7FFFFFFFu) > 0x7F800000u ? 0x400000u : 0u);  // a quiet NaN
+  return float_of((finite ? bits + 0x1000u : special) & 0xFFFFE000u);
 }
 
 HR_HD inline Bf16 to_bf16(double x) { return to_bf16(round_to_odd(x)); }

@@ -34,3 +34,15 @@ test.each([
     checkAgreement("peer", tensors(actual), expected);
   }).toThrow(message);
 });
+
+test("zeros agree with zeros", () => {
+  expect(() => {
+    checkAgreement("peer", tensors({ y: [0, 0] }), tensors({ y: [0, 0] }));
+  }).not.toThrow();
+});
+
+test("nothing to compare is refused", () => {
+  expect(() => {
+    checkAgreement("peer", tensors({ y: [1] }), new Map());
+  }).toThrow("peer gave nothing to compare");
+});
