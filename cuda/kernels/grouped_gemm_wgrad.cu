@@ -41,7 +41,7 @@ struct SegmentParts {
 
 struct WeightGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_k, kLayoutB = Layout::by_k;
-  static constexpr bool kSmallTilesInF32 = true;
+  static constexpr bool kLargeTilesInF32 = false;
 
   Segments segments;
   Rows a, b;

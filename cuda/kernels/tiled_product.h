@@ -252,14 +252,18 @@ struct Raster {
 };
 
 // Whether a large tile fits the registers of a thread. In f32, where it takes three products, it may not:
-// such a Product has a member kSmallTilesInF32.
-template <typename Product, Precision kPrecision>
-inline constexpr bool kFitsLargeTile =
-    kPrecision != Precision::f32 || !requires { Product::kSmallTilesInF32; };
+// such a Product says kLargeTilesInF32 = false.
+template <typename Product>
+constexpr bool fits_large_tile(Precision precision) {
+  if constexpr (requires { Product::kLargeTilesInF32; }) {
+    return precision != Precision::f32 || Product::kLargeTilesInF32;
+  }
+  return true;
+}
 
 template <typename Product, Precision kPrecision>
 void launch_tiles(Context& ctx, const Product& product, int64_t num_large, int64_t num_small) {
-  if constexpr (kFitsLargeTile<Product, kPrecision>) {
+  if constexpr (fits_large_tile<Product>(kPrecision)) {
     if (num_large >= ctx.num_multiprocessors) {
       using Kernel = ProductKernel<Product, kPrecision, LargeTile>;
       return launch(ctx, Kernel{product}, {num_large}, Kernel::kSharedBytes);
