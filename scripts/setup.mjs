@@ -2,16 +2,18 @@
 // missing or stale, so `npm start` and `npm test` run it every time. Needs nothing but Node itself.
 import { chmodSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { CommandError, capture, isMain, isOnPath, main, root, run } from "./command.mjs";
+import { CommandError, capture, isMain, main, root, run } from "./command.mjs";
 import { buildNative } from "./build-native.mjs";
+import { whyNoEmulator, whyNoGpu } from "./cuda-addons.mjs";
 import { hashFiles, readStamp, withLock, writeStamp } from "./stamp.mjs";
 
-/** @param emulated Also the addon for tests on the emulated GPU, which only CMake builds. */
-export function setup({ emulated = false } = {}) {
+/** @param cuda Also the addons with a CUDA backend that this machine can test. */
+export function setup({ cuda = false } = {}) {
   withLock(() => {
     installDependencies();
     buildNative();
-    if (emulated && isOnPath("cmake")) buildNative({ emulated });
+    if (cuda && !whyNoEmulator()) buildNative({ emulated: true });
+    if (cuda && !whyNoGpu()) buildNative({ cuda });
     compileTypeScript();
   });
 }

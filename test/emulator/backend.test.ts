@@ -3,7 +3,7 @@ import { openDevice } from "../../lib/device.js";
 import { OutOfMemoryError } from "../../lib/errors.js";
 import { native } from "../../lib/native.js";
 import { runChild } from "../support/child.js";
-import { emulated, emulatedBinding } from "../support/emulator.js";
+import { emulated } from "../support/emulator.js";
 
 const [device] = emulated();
 
@@ -117,7 +117,7 @@ test.each([
   ["0", /no NVIDIA driver here: libcuda\.so\.1 was not found/],
   ["12040", /CUDA driver too old: it supports CUDA 12\.4, this build needs 13\.0/],
 ])("a driver of version %s is refused with cause and fix", async (driver, reason) => {
-  const env = { HYPERROUTER_BINDING: emulatedBinding, HYPERROUTER_EMULATOR_DRIVER: driver };
+  const env = { HYPERROUTER_EMULATOR_DRIVER: driver };
   const { stdout, code } = await runChild(new URL("children/open-cuda.ts", import.meta.url), { env });
   expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(reason) });
   expect(stdout).toMatch(/Install the driver|Update the NVIDIA driver/);

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { expect, test } from "@jest/globals";
-import { emulatedBinding } from "../support/emulator.js";
+import { nativePath } from "../../lib/native.js";
 
 // What the emulator says of kernels that are wrong on purpose (faults/faults.cpp), whatever order it draws.
 const said: [string, RegExp][] = [
@@ -21,7 +21,7 @@ const said: [string, RegExp][] = [
 
 test.each(["1", "2", "3"])("faults are found and named, seed %s", (seed) => {
   const env = { ...process.env, HYPERROUTER_EMULATOR_SEED: seed };
-  const program = join(dirname(emulatedBinding), "emulator_faults");
+  const program = join(dirname(nativePath()), "emulator_faults");
   const lines = execFileSync(program, { env, encoding: "utf8" }).trim().split("\n");
   expect(lines).toEqual([
     ...said.map(([kernel, text]) =>

@@ -61,22 +61,43 @@ class Experiment {
   }
 }
 
-/** The gradients of all inputs of a case, by backward and by 4-point central differences. */
-export function gradientPairs(of: GradientCase, device: Device): GradientPair[] {
+/**
+ * The gradients of all inputs of a case, by backward on a device and by 4-point central differences in float64.
+ *
+ * @param oracle Where the differences are taken: `reference`.
+ */
+export function gradientPairs(of: GradientCase, device: Device, oracle: Device): GradientPair[] {
+  const differences = scope(() => {
+    const experiment = new Experiment(of, oracle);
+    const each = new Map<string, number[]>();
+    for (const [name, input] of experiment.inputs) {
+      each.set(
+        name,
+        centralDifferences(input, () => experiment.lossValue()),
+      );
+    }
+    experiment.dispose();
+    return each;
+  });
+  return [...backwardGradients(of, device)].map(([input, backward]) => ({
+    input,
+    backward,
+    differences: differences.get(input)!,
+  }));
+}
+
+function backwardGradients(of: GradientCase, device: Device): Map<string, number[]> {
   return scope(() => {
     const experiment = new Experiment(of, device);
     const leaves = new Map<string, Leaf>();
     for (const [name, input] of experiment.inputs) leaves.set(name, requireGrad(input));
     backward(() => experiment.loss());
-    const pairs = [...experiment.inputs].map(([name, input]) => ({
-      input: name,
-      backward: Array.from(leaves.get(name)!.gradient().dataSync()),
-      differences: centralDifferences(input, () => experiment.lossValue()),
-    }));
+    const gradients = new Map<string, number[]>();
+    for (const [name, leaf] of leaves) gradients.set(name, Array.from(leaf.gradient().dataSync()));
     experiment.dispose();
     for (const input of experiment.inputs.values()) input.dispose();
     for (const leaf of leaves.values()) leaf.gradient().dispose();
-    return pairs;
+    return gradients;
   });
 }
 

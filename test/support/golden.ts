@@ -7,6 +7,7 @@ import { expect } from "@jest/globals";
 
 import { readSafetensors, type SafetensorsTensor, toFloat64 } from "../../lib/checkpoint/safetensors.js";
 import { type Device, openDevice } from "../../lib/device.js";
+import { native } from "../../lib/native.js";
 import { type FloatTensor, indices, type IndexTensor, type Tensor, tensor } from "../../lib/tensor.js";
 
 const folder = fileURLToPath(new URL("../golden/", import.meta.url));
@@ -19,8 +20,8 @@ const tolerances = {
   f32: { forward: 2e-5, gradient: 2e-4, trained: 1e-4 },
 };
 
-/** float64 on `reference`, float32 on `cpu`. */
-export const devices = ["reference", "cpu"] as const;
+/** float64 on `reference`, float32 on the others. */
+export const devices = native().cudaDevices() > 0 ? ["cuda"] : ["reference", "cpu"];
 
 /** Golden files whose name starts with `prefix`. */
 export function goldenFiles(prefix: string): string[] {

@@ -105,6 +105,11 @@ export class OpCall {
     return new OpCall(table, base.caseName, { ...base.args, ...change }, base.tolerance);
   }
 
+  /** The same call, its results judged by another tolerance. */
+  within(tolerance: Tolerance): OpCall {
+    return new OpCall(this.table, this.caseName, this.args, tolerance);
+  }
+
   get parameters(): Parameter[] {
     const parameters = describedOps().get(this.table.op);
     if (!parameters) throw new Error(`the addon has no op "${this.table.op}"`);

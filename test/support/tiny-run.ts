@@ -24,8 +24,17 @@ export async function tinyTextFile(seed = 1): Promise<string> {
   return path;
 }
 
+/** Settings that differ, by section; `device`, `dtype`, `seed` and the like have none. */
+interface Overrides {
+  model?: object;
+  train?: object;
+  data?: object;
+  evaluation?: object;
+  [setting: string]: unknown;
+}
+
 /** Settings of a model that trains a few steps in well under a second. */
-export function tinyConfig(path: string, overrides: Partial<Record<string, object>> = {}): RunConfig {
+export function tinyConfig(path: string, overrides: Overrides = {}): RunConfig {
   const { model = {}, train = {}, data = {}, evaluation = {}, ...rest } = overrides;
   return parseConfig({
     ...rest,

@@ -3,12 +3,12 @@ import type { Device } from "../../lib/device.js";
 import { scope } from "../../lib/scope.js";
 import { routerTopK } from "../../lib/ops/router.js";
 import { tensor } from "../../lib/tensor.js";
-import { emulated } from "../support/emulator.js";
+import { cudaDevice } from "../support/cuda.js";
 import { CaseRandom } from "../support/random.js";
 
 // The GPU cuts the scores of many tokens in another way than those of a few.
 const [numTokens, few, numExperts, dModel] = [2065, 33, 40, 85];
-const random = new CaseRandom("router on the emulated GPU");
+const random = new CaseRandom("router on the GPU");
 const x = random.normals(numTokens * dModel, 0, 1);
 const weight = random.normals(numExperts * dModel, 0, 1);
 
@@ -31,10 +31,10 @@ function routed(device: Device, count: number): Promise<Buffer[]> {
 }
 
 test("a token is routed the same whatever other tokens come with it", async () => {
-  const [device] = emulated();
+  const device = cudaDevice();
   expect(await routed(device, numTokens)).toEqual(await routed(device, few));
 });
 
 test.each(["tf32", "bf16"] as const)("%s products leave scores as they are in f32", async (dtype) => {
-  expect(await routed(emulated(dtype)[0], few)).toEqual(await routed(emulated()[0], few));
+  expect(await routed(cudaDevice(dtype), few)).toEqual(await routed(cudaDevice(), few));
 });
