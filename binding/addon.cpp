@@ -284,6 +284,19 @@ napi_value settled(napi_env env, napi_callback_info info) {
   });
 }
 
+// timestamp(device): Promise<ArrayBuffer> of one float64, the device's clock in seconds after all ops queued
+// so far
+napi_value timestamp(napi_env env, napi_callback_info info) {
+  return guarded(env, [&]() -> napi_value {
+    const Args<1> args(env, info, "timestamp");
+    Backend& device = args.device(0);
+    const auto [buffer, data] = new_buffer(env, sizeof(double));
+    napi_value promise;
+    device.timestamp(static_cast<double*>(data), make_promise(env, device, buffer, &promise));
+    return promise;
+  });
+}
+
 // synchronize(device): waits; throws the first error of an op that failed
 napi_value synchronize(napi_env env, napi_callback_info info) {
   return guarded(env, [&]() -> napi_value {
@@ -351,6 +364,7 @@ napi_value init(napi_env env, napi_value module_exports) {
     export_function(env, exports, "download", download);
     export_function(env, exports, "downloadSync", download_sync);
     export_function(env, exports, "settled", settled);
+    export_function(env, exports, "timestamp", timestamp);
     export_function(env, exports, "synchronize", synchronize);
     export_function(env, exports, "describeOps", describe);
     export_function(env, exports, "setErrorFactory", register_error_factory);

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <thread>
@@ -152,6 +153,12 @@ class CpuBackend final : public Backend {
   }
   void notify(std::unique_ptr<Completion> done) override {
     stream_.push_always([done = std::move(done)](const Error* failure) {
+      done->done(failure ? std::optional(*failure) : std::nullopt);
+    });
+  }
+  void timestamp(double* seconds, std::unique_ptr<Completion> done) override {
+    stream_.push_always([seconds, done = std::move(done)](const Error* failure) {
+      *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
       done->done(failure ? std::optional(*failure) : std::nullopt);
     });
   }

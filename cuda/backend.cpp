@@ -139,6 +139,10 @@ class CudaBackend final : public Backend {
     stream_.run([&](Context& context) { copy_bytes(context, to, from, static_cast<int64_t>(bytes)); });
   }
   void notify(std::unique_ptr<Completion> done) override { download(nullptr, nullptr, 0, std::move(done)); }
+  void timestamp(double* seconds, std::unique_ptr<Completion> done) override {
+    stream_.make_current();
+    stream_.completions().timestamp(seconds, std::move(done));
+  }
   void synchronize() override {
     auto waiter = std::make_unique<Waiter>();
     std::future<std::optional<Error>> result = waiter->result();

@@ -39,6 +39,7 @@ Completions::~Completions() {
   changed_.notify_one();
   thread_.join();
   for (const cudaEvent_t event : events_) cudaEventDestroy(event);
+  if (last_timestamp_) cudaEventDestroy(last_timestamp_);
   for (const auto& [bytes, data] : pinned_blocks_) cudaFreeHost(data);
 }
 
@@ -60,12 +61,20 @@ void Completions::download(void* to, const void* from, size_t bytes, std::unique
   queue(std::move(point));
 }
 
-Completions::Point Completions::new_point(size_t pinned_bytes) {
+void Completions::timestamp(double* seconds, std::unique_ptr<Completion> done) {
+  Point point = new_point(kRecordBytes, seconds);
+  point.done = std::move(done);
+  check(cudaMemcpyAsync(point.pinned, failure_, sizeof(FailureRecord), cudaMemcpyDeviceToHost, stream_));
+  queue(std::move(point));
+}
+
+Completions::Point Completions::new_point(size_t pinned_bytes, double* seconds) {
   Point point;
   point.pinned_bytes = rounded(pinned_bytes);
+  point.seconds = seconds;
   {
     const std::lock_guard lock(mutex_);
-    if (!events_.empty()) {
+    if (!seconds && !events_.empty()) {
       point.event = events_.back();
       events_.pop_back();
     }
@@ -76,7 +85,8 @@ Completions::Point Completions::new_point(size_t pinned_bytes) {
     }
   }
   if (!point.event) {
-    check(cudaEventCreateWithFlags(&point.event, cudaEventBlockingSync | cudaEventDisableTiming));
+    const unsigned timing = seconds ? 0 : cudaEventDisableTiming;
+    check(cudaEventCreateWithFlags(&point.event, cudaEventBlockingSync | timing));
   }
   if (!point.pinned) {
     void* data = nullptr;
@@ -117,6 +127,7 @@ void Completions::loop(int device) {
 
 void Completions::report(Point& point, cudaError_t status) {
   std::optional<Error> error;
+  if (status == cudaSuccess && point.seconds) status = read_clock(point);
   if (status != cudaSuccess) {
     error = device_error(status);
   } else {
@@ -133,11 +144,25 @@ void Completions::report(Point& point, cudaError_t status) {
   point.done.reset();
 }
 
+// Adds up the times between timestamps: single precision is enough for each, but not for their sum.
+cudaError_t Completions::read_clock(Point& point) {
+  float milliseconds = 0;
+  if (last_timestamp_) {
+    const cudaError_t status = cudaEventElapsedTime(&milliseconds, last_timestamp_, point.event);
+    if (status != cudaSuccess) return status;
+  }
+  last_seconds_ += static_cast<double>(milliseconds) / 1e3;
+  std::swap(last_timestamp_, point.event);
+  *point.seconds = last_seconds_;
+  return cudaSuccess;
+}
+
 void Completions::recycle(Point& point) {
   const bool keep = point.pinned_bytes <= kLargestKept;
   if (!keep) cudaFreeHost(point.pinned);
+  if (point.seconds && point.event) cudaEventDestroy(point.event);
   const std::lock_guard lock(mutex_);
-  events_.push_back(point.event);
+  if (!point.seconds) events_.push_back(point.event);
   if (keep) pinned_blocks_.emplace(point.pinned_bytes, point.pinned);
 }
 

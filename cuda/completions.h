@@ -31,6 +31,8 @@ class Completions {
   void upload(void* to, const void* from, size_t bytes);
   // Reports when the stream gets here; copies `bytes` from the device before, unless an op failed.
   void download(void* to, const void* from, size_t bytes, std::unique_ptr<Completion> done);
+  // `*seconds`: since the first timestamp, on the device's clock.
+  void timestamp(double* seconds, std::unique_ptr<Completion> done);
 
   uint64_t last_failed_ticket() const { return last_failed_ticket_; }  // that a completion reported
 
@@ -41,12 +43,14 @@ class Completions {
     size_t pinned_bytes = 0;
     void* to = nullptr;
     size_t bytes = 0;
+    double* seconds = nullptr;  // where a timestamp goes
     std::unique_ptr<Completion> done;
   };
-  Point new_point(size_t pinned_bytes);
+  Point new_point(size_t pinned_bytes, double* seconds = nullptr);
   void queue(Point point);
   void loop(int device);
   void report(Point& point, cudaError_t status);
+  cudaError_t read_clock(Point& point);
   void recycle(Point& point);
 
   const cudaStream_t stream_;
@@ -55,9 +59,11 @@ class Completions {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Point> queue_;
-  std::vector<cudaEvent_t> events_;                  // unused
+  std::vector<cudaEvent_t> events_;                  // unused, without timing
   std::multimap<size_t, std::byte*> pinned_blocks_;  // unused, by size
   bool stopping_ = false;
+  cudaEvent_t last_timestamp_ = nullptr;  // what follows is the thread's alone
+  double last_seconds_ = 0;
   std::thread thread_;  // last: it uses everything above
 };
 

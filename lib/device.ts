@@ -84,6 +84,16 @@ export class Device {
     await native().settled(this.id);
   }
 
+  /**
+   * Seconds on the device's own clock when everything queued so far has run. The difference of two is what the device
+   * took for the work queued between them, whenever the host looked. Only differences mean something.
+   *
+   * @throws the first error of an op that failed on the device.
+   */
+  async timestamp(): Promise<number> {
+    return new Float64Array(await native().timestamp(this.id))[0]!;
+  }
+
   /** Blocks until everything queued so far has run. For tests and scripts. */
   synchronize(): void {
     native().synchronize(this.id);

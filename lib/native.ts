@@ -57,6 +57,7 @@ export interface Native {
   download(tensor: Handle): Promise<ArrayBuffer>;
   downloadSync(tensor: Handle): ArrayBuffer;
   settled(device: DeviceId): Promise<unknown>;
+  timestamp(device: DeviceId): Promise<ArrayBuffer>;
   synchronize(device: DeviceId): void;
   describeOps(): unknown;
   setErrorFactory(factory: (kind: string, op: string, arg: string, detail: string) => Error): void;

@@ -48,6 +48,8 @@ class Backend {
   virtual void download(void* to, const void* from, size_t bytes, std::unique_ptr<Completion>) = 0;
   virtual void copy(void* to, const void* from, size_t bytes) = 0;  // device to device
   virtual void notify(std::unique_ptr<Completion>) = 0;             // done when the stream gets here
+  // `*seconds`: the device's clock when the stream gets here. Only differences mean something.
+  virtual void timestamp(double* seconds, std::unique_ptr<Completion>) = 0;
   virtual void synchronize() = 0;  // waits for the stream; throws and acknowledges the error of a failed op
   virtual void acknowledge_error() = 0;  // the caller knows: work queued from here on runs again
 

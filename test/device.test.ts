@@ -2,10 +2,11 @@ import { describe, expect, test } from "@jest/globals";
 import { deviceNames, openDevice } from "../lib/device.js";
 import { DeviceError, ValueError } from "../lib/errors.js";
 import { add } from "../lib/ops/elementwise.js";
+import { embed } from "../lib/ops/embed.js";
 import { randomNormal } from "../lib/ops/random.js";
 import { matmul } from "../lib/ops/gemm.js";
 import { scope } from "../lib/scope.js";
-import { zeros } from "../lib/tensor.js";
+import { indices, zeros } from "../lib/tensor.js";
 import { withEnv } from "./support/with-env.js";
 
 describe("openDevice", () => {
@@ -146,6 +147,39 @@ describe("memoryStats", () => {
     const t = zeros([5000], device);
     expect(device.memoryStats().pooledBytes).toBeLessThan(pooledBytes);
     t.dispose();
+  });
+});
+
+describe("timestamp", () => {
+  const device = openDevice("cpu", { threads: 1, memoryLimitBytes: 1 << 29 });
+  const square = (size: number) => (): void => {
+    const x = zeros([size, size], device);
+    matmul(x, x);
+  };
+
+  test("is the time of the device, not of the host that asks", async () => {
+    const start = performance.now();
+    const stamps = scope(() => {
+      const before = device.timestamp();
+      Array.from({ length: 4 }).forEach(square(512));
+      return [before, device.timestamp(), device.timestamp()];
+    });
+    const queued = (performance.now() - start) / 1000;
+    const [before, after, last] = (await Promise.all(stamps)) as [number, number, number];
+    const elapsed = (performance.now() - start) / 1000;
+    // 1.07 GFLOP cannot take less than 1 ms on one core.
+    expect(after - before).toBeGreaterThan(0.001);
+    expect(after - before).toBeLessThan(elapsed);
+    expect(last).toBeGreaterThanOrEqual(after);
+    expect(last - after).toBeLessThan(elapsed - queued);
+  });
+
+  test("is refused after an op that failed, like settled()", async () => {
+    const ids = indices([7], [1], device);
+    scope(() => embed(ids, zeros([2, 1], device)));
+    await expect(device.timestamp()).rejects.toThrow("embed: ids[0] is 7, expected 0 to 1");
+    expect(await device.timestamp()).toEqual(expect.any(Number));
+    ids.dispose();
   });
 });
 

@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -38,6 +39,8 @@ struct EmulatedEvent {
   std::mutex mutex;
   std::condition_variable changed;
   bool reached = true;
+  bool timed = false;
+  std::chrono::steady_clock::time_point time;
   cudaError_t status = cudaSuccess;
 };
 
@@ -178,8 +181,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return cudaEventSynchronize(&event);
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new EmulatedEvent;
+  (*event)->timed = !(flags & cudaEventDisableTiming);
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -195,6 +199,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     // Under the lock: whoever waits may destroy the event as soon as it is released.
     const std::lock_guard lock(event->mutex);
     event->reached = true;
+    event->time = std::chrono::steady_clock::now();
     event->status = self.status;
     event->changed.notify_all();
   });
@@ -204,6 +209,14 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   std::unique_lock lock(event->mutex);
   event->changed.wait(lock, [event] { return event->reached; });
   return event->status;
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  for (const cudaEvent_t event : {from, to}) {
+    const std::lock_guard lock(event->mutex);
+    if (!event->timed || !event->reached) return cudaErrorInvalidValue;
+  }
+  *milliseconds = std::chrono::duration<float, std::milli>(to->time - from->time).count();
+  return cudaSuccess;
 }
 
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
