@@ -13,6 +13,7 @@
 #include "cuda/kernels/index_failure.h"
 #include "cuda/kernels/quads.h"
 #include "cuda/kernels/row_reduce.h"
+#include "cuda/kernels/warp_counts.h"
 #include "ops/math/host_device.h"
 
 namespace hr::cuda {
@@ -22,9 +23,6 @@ namespace {
 constexpr int kBlockThreads = 256;
 constexpr int kWarps = kBlockThreads / kWarpSize;
 constexpr int kRounds = 4;  // of 32 pairs that a warp loads at once
-
-HR_DEVICE uint32_t lanes_before() { return (1u << lane_index()) - 1; }
-HR_DEVICE bool is_first(uint32_t lanes) { return (lanes & lanes_before()) == 0; }
 
 // The pairs, and how blocks and warps share them.
 struct Chunks {
@@ -66,7 +64,8 @@ struct Chunks {
       }
       HR_UNROLL
       for (int round = 0; round < kRounds; ++round) {
-        fn(own + round * kWarpSize, expert[round], lanes_of(expert[round]));
+        fn(own + round * kWarpSize, expert[round],
+           lanes_with_key(expert[round], expert_bits, is_expert(expert[round])));
         warp_barrier();
       }
     }
@@ -81,17 +80,6 @@ struct Chunks {
       if (expert < -1 || expert >= num_experts) fail(flat, expert, -1, num_experts - 1);
       if (is_expert(expert) && is_first(same)) own[expert] += count_ones(same);
     });
-  }
-
- private:
-  HR_DEVICE uint32_t lanes_of(int32_t expert) const {
-    uint32_t same = warp_ballot(is_expert(expert));
-    for (int bit = 0; bit < expert_bits; ++bit) {
-      const bool set = expert >> bit & 1;
-      const uint32_t with_bit = warp_ballot(set);
-      same &= set ? with_bit : ~with_bit;
-    }
-    return same;
   }
 };
 
@@ -163,12 +151,7 @@ struct PlaceKernel {
     for (int32_t first = 0; first < chunks.num_experts; first += kWarpSize) {
       const int32_t e = first + lane_index();
       const int32_t total = e < chunks.num_experts ? offsets[e] : 0;
-      int32_t sum = total;  // of the lanes up to this one
-      HR_UNROLL
-      for (int lanes = 1; lanes < kWarpSize; lanes *= 2) {
-        const int32_t other = warp_shuffle(sum, (lane_index() + kWarpSize - lanes) % kWarpSize);
-        if (lane_index() >= lanes) sum += other;
-      }
+      const int32_t sum = sum_up_to_lane(total);
       if (e < chunks.num_experts) store_offset(offsets, e, start + sum - total);
       start += warp_shuffle(sum, kWarpSize - 1);
     }

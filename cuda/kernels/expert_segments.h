@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/kernels/tiled_product.h"
+#include "cuda/kernels/warp_counts.h"
 #include "ops/tensor.h"
 
 namespace hr::cuda {
@@ -26,12 +27,7 @@ struct Segments {
     for (int32_t first = 0; first < num_experts; first += kWarpSize) {
       const int32_t expert = first + lane_index();
       const int32_t own = expert < num_experts ? count(expert) : 0;
-      int32_t end = own;  // of its items, when those of `first` start at 0
-      HR_UNROLL
-      for (int lanes = 1; lanes < kWarpSize; lanes *= 2) {
-        const int32_t before = warp_shuffle(end, (lane_index() + kWarpSize - lanes) % kWarpSize);
-        if (lane_index() >= lanes) end += before;
-      }
+      const int32_t end = sum_up_to_lane(own);  // of its items, when those of `first` start at 0
       const int found = kWarpSize - count_ones(warp_ballot(end > index));
       if (found < kWarpSize) {
         index -= warp_shuffle(end - own, found);

@@ -6,6 +6,7 @@
 //   bytes    keys read twice, order read and written once a pass: a few µs, bound by launches
 //   exact    integers only; nothing depends on which thread comes first
 #include "cuda/kernels/stable_order.h"
+#include "cuda/kernels/warp_counts.h"
 #include "cuda/launch.h"
 
 namespace hr::cuda {
@@ -68,12 +69,7 @@ struct DigitOffsetsKernel {
 
   // The sum of `total` of the threads before this one.
   HR_DEVICE int32_t count_before(int32_t total) const {
-    int32_t sum = total;  // of the lanes up to this one
-    HR_UNROLL
-    for (int lanes = 1; lanes < kWarpSize; lanes *= 2) {
-      const int32_t other = warp_shuffle(sum, (lane_index() - lanes) & (kWarpSize - 1));
-      if (lane_index() >= lanes) sum += other;
-    }
+    const int32_t sum = sum_up_to_lane(total);
     int32_t* of_warps = shared_memory<int32_t>();
     if (lane_index() == kWarpSize - 1) of_warps[warp_index()] = sum;
     barrier();
@@ -105,8 +101,8 @@ struct ScatterKernel {
       const bool inside = i < pass.n;
       positions[round] = inside ? pass.position(i) : -1;
       digits[round] = inside ? pass.digit(positions[round]) : 0;
-      const uint32_t same = lanes_of_digit(digits[round], inside);
-      const int before = count_ones(same & ((1u << lane_index()) - 1));
+      const uint32_t same = lanes_with_key(digits[round], kDigitBits, inside);
+      const int before = count_ones(same & lanes_before());
       ranks[round] = seen[digits[round]] + before;
       warp_barrier();
       if (inside && before == 0) seen[digits[round]] += count_ones(same);
@@ -127,18 +123,6 @@ struct ScatterKernel {
     for (int round = 0; round < kRounds; ++round) {
       if (positions[round] >= 0) sorted[seen[digits[round]] + ranks[round]] = positions[round];
     }
-  }
-
-  // The lanes inside whose digit is this one's.
-  HR_DEVICE static uint32_t lanes_of_digit(int digit, bool inside) {
-    uint32_t same = warp_ballot(inside);
-    HR_UNROLL
-    for (int bit = 0; bit < kDigitBits; ++bit) {
-      const bool set = digit >> bit & 1;
-      const uint32_t lanes = warp_ballot(set);
-      same &= set ? lanes : ~lanes;
-    }
-    return same;
   }
 };
 
