@@ -1,11 +1,11 @@
 // reductions. Sums over a whole tensor are made in double: blocks of a length that depends on the tensor's
 // size alone, each block's threads in a fixed tree, the blocks in order.
 //
-//   bytes  x read once, 16 bytes a thread and step; at most kMostBlocks doubles of workspace
-//   grid   up to kMostBlocks blocks, then one that adds them
+//   bytes  x read once, 16 bytes a thread and step; at most kMostSumBlocks doubles of workspace
+//   grid   up to kMostSumBlocks blocks, then one that adds them
+#include "cuda/kernels/block_sums.h"
 #include "cuda/kernels/column_sums.h"
 #include "cuda/kernels/quads.h"
-#include "cuda/kernels/row_reduce.h"
 #include "ops/math/normal.h"
 
 namespace hr::cuda {
@@ -47,42 +47,18 @@ struct SumBlocksKernel {
   }
 };
 
-// finish(Σ of_blocks)
-template <typename Finish>
-struct FinishSumKernel {
-  static constexpr int kThreads = kReduceThreads;
-  const double* of_blocks;  // [num_blocks]
-  int64_t num_blocks;
-  Finish finish;
-
-  HR_DEVICE void operator()() const {
-    double sum = 0;
-    for (int64_t block = thread_index(); block < num_blocks; block += kThreads) sum += of_blocks[block];
-    sum = reduce_block<SumOf>(sum);
-    if (thread_index() == 0) finish(sum);
-  }
-};
-
-constexpr int64_t kMostBlocks = 1024;
-
 template <typename Term, typename Finish>
 void sum_tensor(Context& ctx, const In& x, Finish finish) {
   const float* data = x.as<float>();
   const int64_t n = x.size(), step = 4 * kReduceThreads;
-  const int64_t block_length = ceil_div(ceil_div(n, kMostBlocks), step) * step;
+  const int64_t block_length = ceil_div(ceil_div(n, kMostSumBlocks), step) * step;
   const int64_t num_blocks = ceil_div(n, block_length);
   double* of_blocks = ctx.workspace<double>(num_blocks);
-  constexpr size_t kSharedBytes = kReduceWarps * sizeof(double);
   launch(ctx, SumBlocksKernel<Term>{data, n, block_length, of_blocks, is_aligned16(data)}, {num_blocks},
-         kSharedBytes);
-  launch(ctx, FinishSumKernel<Finish>{of_blocks, num_blocks, finish}, {1}, kSharedBytes);
+         kBlockSumBytes);
+  finish_sum(ctx, of_blocks, num_blocks, finish);
 }
 
-struct StoreScaled {
-  float* out;
-  double scale;
-  HR_DEVICE void operator()(double sum) const { *out = static_cast<float>(scale * sum); }
-};
 struct AddOrStore {
   float* out;
   bool accumulate;

@@ -2,9 +2,10 @@
 //
 // p = softmax of a token's logits over all experts = e / Σ e with e_i = exp(logit_i - max)
 //
-//   bytes  logits read once (again from cache), d_logits written; at most kMostBlocks doubles of workspace
+//   bytes  logits read once (again from cache), d_logits written; at most kMostSumBlocks doubles of workspace
 //   sums   numbers of tokens are added in double: a thread's in order, threads in a tree, blocks in order
 //   grid   ranges of tokens that follow from their number alone; a second launch adds up the blocks
+#include "cuda/kernels/block_sums.h"
 #include "cuda/kernels/index_check.h"
 #include "cuda/kernels/token_lanes.h"
 
@@ -110,33 +111,15 @@ struct SumTokensKernel {
   }
 };
 
-struct SumBlocksKernel {
-  static constexpr int kThreads = kReduceThreads;
-  const double* of_blocks;  // [num_blocks]
-  int64_t num_blocks;
-  double scale;
-  float* out;  // [1]
-
-  HR_DEVICE void operator()() const {
-    double sum = 0;
-    for (int64_t block = thread_index(); block < num_blocks; block += kThreads) sum += of_blocks[block];
-    sum = reduce_block<SumOf>(sum);
-    if (thread_index() == 0) *out = static_cast<float>(scale * sum);
-  }
-};
-
-constexpr int64_t kMostBlocks = 1024;
-
 // out = scale · Σ_t number(t)
 template <typename Number>
 void sum_tokens(Context& ctx, const Logits& logits, const Number& number, double scale, float* out) {
   const int64_t at_once = logits.lanes.tokens(kReduceThreads);
-  const int64_t block_tokens = ceil_div(ceil_div(logits.num_tokens, kMostBlocks), at_once) * at_once;
+  const int64_t block_tokens = ceil_div(ceil_div(logits.num_tokens, kMostSumBlocks), at_once) * at_once;
   const int64_t num_blocks = ceil_div(logits.num_tokens, block_tokens);
   double* of_blocks = ctx.workspace<double>(num_blocks);
-  constexpr size_t kSharedBytes = kReduceWarps * sizeof(double);
-  launch(ctx, SumTokensKernel<Number>{logits, number, block_tokens, of_blocks}, {num_blocks}, kSharedBytes);
-  launch(ctx, SumBlocksKernel{of_blocks, num_blocks, scale, out}, {1}, kSharedBytes);
+  launch(ctx, SumTokensKernel<Number>{logits, number, block_tokens, of_blocks}, {num_blocks}, kBlockSumBytes);
+  finish_sum(ctx, of_blocks, num_blocks, StoreScaled{out, scale});
 }
 
 // d_logits (+)= d_loss · scale · p_i (f_i - Σ_j p_j f_j)
