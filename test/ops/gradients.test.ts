@@ -1,13 +1,19 @@
 import { describe, test } from "@jest/globals";
+import { openDevice } from "../../lib/device.js";
 import { checkGradients } from "../support/gradient-check.js";
-import { loadFamilies, reference } from "../support/op-harness.js";
+import { loadFamilies } from "../support/op-harness.js";
+
+const families = await loadFamilies();
 
 // Backward rules of lib/ops against finite differences in float64.
-for (const [family, { gradients = [] }] of await loadFamilies()) {
-  if (gradients.length === 0) continue;
-  describe(family, () => {
-    test.each(gradients)("$name", (gradientCase) => {
-      checkGradients(gradientCase, reference());
+describe.each(["reference", "cpu"])("on %s", (name) => {
+  const device = openDevice(name, { poison: true });
+  for (const [family, { gradients = [] }] of families) {
+    if (gradients.length === 0) continue;
+    describe(family, () => {
+      test.each(gradients)("$name", (gradientCase) => {
+        checkGradients(gradientCase, device);
+      });
     });
-  });
-}
+  }
+});
