@@ -2,23 +2,27 @@ import type { Device } from "../lib/device.js";
 import { native } from "../lib/native.js";
 import { dispatch } from "../lib/ops/dispatch.js";
 import { scope } from "../lib/scope.js";
-import { empty, type FloatTensor, zeros } from "../lib/tensor.js";
+import { empty, type FloatTensor, type Tensor, zeros } from "../lib/tensor.js";
 
 /** A call to time. */
 export interface OpCase {
   name: string;
-  /** What one call does: arithmetic where that bounds it, else memory read and written. */
-  work: { flops: number } | { bytes: number };
+  /** What one call does: memory read and written, each byte once, and its arithmetic where that may bound it. */
+  work: { bytes: number } | { bytes: number; flops: number };
   /** Queues the call on the device. */
   queue: () => void;
 }
 
-/** Sizes of the expert layer: those of a small Transformer-XL. */
-export interface OpSizes {
+/** Sizes of an expert layer. */
+export interface LayerSizes {
   tokens: number;
   dModel: number;
   ffn: number;
   numExperts: number;
+}
+
+/** Those of a small Transformer-XL. */
+export interface OpSizes extends LayerSizes {
   topKs: readonly number[];
   /** Elements that Adam updates. */
   parameters: number;
@@ -44,7 +48,7 @@ export function opCases(device: Device, sizes: OpSizes): OpCase[] {
 }
 
 /** The matrix products of an expert layer, forward and backward, as lib/ops/grouped-gemm.ts calls them. */
-function expertCases(device: Device, sizes: OpSizes, topK: number): OpCase[] {
+export function expertCases(device: Device, sizes: LayerSizes, topK: number): OpCase[] {
   const { tokens, dModel, ffn, numExperts } = sizes;
   const { ops } = native();
   const numRouted = tokens * topK;
@@ -83,11 +87,21 @@ function expertCases(device: Device, sizes: OpSizes, topK: number): OpCase[] {
       0,
       0,
     );
-  const queues: Record<string, () => void> = {
-    "grouped_gemm gather+bias+relu": () => forward([x, w1, b1, hidden], { gather: true, relu: true }),
-    "grouped_gemm bias": () => forward([hidden, w2, b2, rows], {}),
-    "grouped_gemm transposed": () => forward([dHidden, w1, null, rows], { transposeWeight: true }),
-    grouped_gemm_dgrad: () =>
+  const flops = 2 * numRouted * dModel * ffn;
+  const product = (name: string, tensors: readonly Tensor[], queue: () => void): OpCase => ({
+    name: `${name} k=${topK}`,
+    work: { flops, bytes: bytesOf([...tensors, permutation]) },
+    queue,
+  });
+  return [
+    product("grouped_gemm gather+bias+relu", [x, w1, b1, scale, hidden], () =>
+      forward([x, w1, b1, hidden], { gather: true, relu: true }),
+    ),
+    product("grouped_gemm bias", [hidden, w2, b2, scale, rows], () => forward([hidden, w2, b2, rows], {})),
+    product("grouped_gemm transposed", [dHidden, w1, rows], () =>
+      forward([dHidden, w1, null, rows], { transposeWeight: true }),
+    ),
+    product("grouped_gemm_dgrad", [x, w2, b2, scale, hidden, dHidden, dScale], () =>
       ops.groupedGemmDgrad(
         x.handle,
         w2.handle,
@@ -105,7 +119,9 @@ function expertCases(device: Device, sizes: OpSizes, topK: number): OpCase[] {
         0,
         0,
       ),
-    grouped_gemm_wgrad: () =>
+    ),
+    // Adds to gradients that are there: reads and writes them.
+    product("grouped_gemm_wgrad", [dHidden, x, dW1, dW1, dB1, dB1], () =>
       ops.groupedGemmWgrad(
         dHidden.handle,
         x.handle,
@@ -119,9 +135,8 @@ function expertCases(device: Device, sizes: OpSizes, topK: number): OpCase[] {
         true,
         true,
       ),
-  };
-  const work = { flops: 2 * numRouted * dModel * ffn };
-  return Object.entries(queues).map(([name, queue]) => ({ name: `${name} k=${topK}`, work, queue }));
+    ),
+  ];
 }
 
 function gemmCases(device: Device, { tokens, dModel, ffn }: OpSizes): OpCase[] {
@@ -130,74 +145,86 @@ function gemmCases(device: Device, { tokens, dModel, ffn }: OpSizes): OpCase[] {
     [dModel, dModel, tokens],
     [ffn, ffn, ffn],
   ];
+  return products.flatMap((sizesOfProduct) => gemmLayouts(device, ...sizesOfProduct));
+}
+
+/** C = A·B, A·Bᵀ and Aᵀ·B of one size. */
+export function gemmLayouts(device: Device, m: number, n: number, k: number): OpCase[] {
   const layouts = { nn: [false, false], nt: [false, true], tn: [true, false] } as const;
-  return products.flatMap(([m, n, k]) => {
-    const [a, b, c] = [normal(device, [m * k]), normal(device, [k * n]), zeros([m, n], device)];
-    return Object.entries(layouts).map(([layout, [transposeA, transposeB]]) => {
-      const left = a.view(transposeA ? [k, m] : [m, k]);
-      const right = b.view(transposeB ? [n, k] : [k, n]);
-      return {
-        name: `gemm ${layout} ${m}x${n}x${k}`,
-        work: { flops: 2 * m * n * k },
-        queue: () =>
-          native().ops.gemm(left.handle, right.handle, null, c.handle, transposeA, transposeB, "none", false),
-      };
-    });
+  const [a, b, c] = [normal(device, [m * k]), normal(device, [k * n]), zeros([m, n], device)];
+  return Object.entries(layouts).map(([layout, [transposeA, transposeB]]) => {
+    const left = a.view(transposeA ? [k, m] : [m, k]);
+    const right = b.view(transposeB ? [n, k] : [k, n]);
+    return {
+      name: `gemm ${layout} ${m}x${n}x${k}`,
+      work: { flops: 2 * m * n * k, bytes: bytesOf([a, b, c]) },
+      queue: () =>
+        native().ops.gemm(left.handle, right.handle, null, c.handle, transposeA, transposeB, "none", false),
+    };
   });
 }
 
 function memoryCases(device: Device, sizes: OpSizes): OpCase[] {
-  const { tokens, dModel, parameters, topKs } = sizes;
-  const { ops } = native();
-  const topK = topKs.at(-1) ?? 1;
+  return [
+    combineCase(device, sizes, sizes.topKs.at(-1) ?? 1),
+    layerNormCase(device, sizes),
+    adamCase(device, sizes.parameters),
+  ];
+}
+
+export function combineCase(device: Device, sizes: LayerSizes, topK: number): OpCase {
+  const { tokens, dModel } = sizes;
   const { inversePermutation } = routing(device, sizes, topK);
   const rows = normal(device, [tokens * topK, dModel]);
+  const y = zeros([tokens, dModel], device);
+  return {
+    name: `combine k=${topK}`,
+    work: { bytes: bytesOf([rows, y]) },
+    queue: () => native().ops.combine(rows.handle, inversePermutation.handle, y.handle, topK, false),
+  };
+}
+
+export function layerNormCase(device: Device, { tokens, dModel }: LayerSizes): OpCase {
   const x = normal(device, [tokens, dModel]);
   const branch = normal(device, [tokens, dModel]);
   const y = zeros([tokens, dModel], device);
   const sum = zeros([tokens, dModel], device);
   const [weight, bias] = [normal(device, [dModel]), normal(device, [dModel])];
   const [mean, rstd] = [zeros([tokens], device), zeros([tokens], device)];
-  const param = normal(device, [parameters]);
-  const grad = normal(device, [parameters]);
+  return {
+    name: "layer_norm with residual",
+    work: { bytes: bytesOf([x, branch, y, sum]) },
+    queue: () =>
+      native().ops.layerNorm(
+        x.handle,
+        branch.handle,
+        weight.handle,
+        bias.handle,
+        y.handle,
+        sum.handle,
+        mean.handle,
+        rstd.handle,
+        1e-5,
+        0,
+        0,
+        0,
+      ),
+  };
+}
+
+export function adamCase(device: Device, parameters: number): OpCase {
+  const [param, grad] = [normal(device, [parameters]), normal(device, [parameters])];
   const [m, v] = [zeros([parameters], device), zeros([parameters], device)];
-  const hiddenBytes = 4 * tokens * dModel;
-  return [
-    {
-      name: `combine k=${topK}`,
-      work: { bytes: (topK + 1) * hiddenBytes },
-      queue: () => ops.combine(rows.handle, inversePermutation.handle, y.handle, topK, false),
-    },
-    {
-      name: "layer_norm with residual",
-      work: { bytes: 4 * hiddenBytes },
-      queue: () =>
-        ops.layerNorm(
-          x.handle,
-          branch.handle,
-          weight.handle,
-          bias.handle,
-          y.handle,
-          sum.handle,
-          mean.handle,
-          rstd.handle,
-          1e-5,
-          0,
-          0,
-          0,
-        ),
-    },
-    {
-      name: "adam",
-      work: { bytes: 7 * 4 * parameters },
-      queue: () =>
-        ops.adam(param.handle, grad.handle, m.handle, v.handle, null, 1e-3, 0.9, 0.999, 1e-8, 0, false, 1),
-    },
-  ];
+  const [p, g, first, second] = [param.handle, grad.handle, m.handle, v.handle];
+  return {
+    name: "adam",
+    work: { bytes: bytesOf([param, m, v]) * 2 + bytesOf([grad]) },
+    queue: () => native().ops.adam(p, g, first, second, null, 1e-3, 0.9, 0.999, 1e-8, 0, false, 1),
+  };
 }
 
 /** Random experts for every token: segments of unequal length. */
-function routing(device: Device, { tokens, numExperts }: OpSizes, topK: number) {
+function routing(device: Device, { tokens, numExperts }: LayerSizes, topK: number) {
   return scope(() => {
     const logits = normal(device, [tokens, numExperts]);
     const expertIndices = empty("i32", [tokens, topK] as [number, number], device);
@@ -217,8 +244,13 @@ function routing(device: Device, { tokens, numExperts }: OpSizes, topK: number) 
   });
 }
 
-function normal(device: Device, shape: readonly number[]): FloatTensor {
+export function normal(device: Device, shape: readonly number[]): FloatTensor {
   const out = zeros(shape, device);
   native().ops.randomNormal(out.handle, 0, 1, 1, 0);
   return out;
+}
+
+/** All tensors, in f32 or i32. */
+export function bytesOf(tensors: readonly Tensor[]): number {
+  return tensors.reduce((sum, { size }) => sum + 4 * size, 0);
 }

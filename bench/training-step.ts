@@ -63,13 +63,16 @@ export class TrainingStep implements Workload {
       losses[step] = loss;
       gradNorms[step] = gradNorm;
     }
-    context.memories.forEach(disposeMemory);
-    context.optimizer.dispose();
-    context.model.dispose();
+    dispose(context);
     return new Map([
       ["losses", { dtype: "F32", shape: [comparedSteps], data: losses }],
       ["gradNorms", { dtype: "F32", shape: [comparedSteps], data: gradNorms }],
     ]);
+  }
+
+  dispose(): void {
+    if (this.#training) dispose(this.#training);
+    this.#training = undefined;
   }
 
   #started(): StepContext {
@@ -101,6 +104,12 @@ export class TrainingStep implements Workload {
     context.model.setTopK(topK);
     return trainStep(context, batch);
   }
+}
+
+function dispose({ model, optimizer, memories }: StepContext): void {
+  memories.forEach(disposeMemory);
+  optimizer.dispose();
+  model.dispose();
 }
 
 /** Numbers in [0, 1) that are spread evenly: Weyl's sequence. */

@@ -1,11 +1,12 @@
 // Builds build/Release/hyperrouter.node when it is missing or older than its sources. Silent when fresh.
 //   --emulated  build/Release/hyperrouter-emulated.node, with the CUDA backend on an emulated GPU, for tests
 //   --sanitize  build/sanitize/Release/..., with AddressSanitizer and UBSan
-//   --cuda      build/cuda/Release/hyperrouter.node, with the CUDA backend; needs nvcc 13
+//   --cuda      build/cuda/Release/hyperrouter.node, with the CUDA backend for the GPU that is here; needs nvcc 13
 // Uses cmake-js; without CMake on the machine it falls back to node-gyp, which builds the plain addon only.
 import { existsSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { cmakeList } from "./cmake-list.mjs";
 import { CommandError, capture, isMain, isOnPath, main, root } from "./command.mjs";
 import { hashFiles, readStamp, withLock, writeStamp } from "./stamp.mjs";
 
@@ -19,11 +20,12 @@ export function buildNative({ emulated = false, sanitize = false, cuda = false }
   const addon = join(folder, "Release", `hyperrouter${emulated ? "-emulated" : ""}.node`);
   const stamp = join(folder, `stamp${emulated ? "-emulated" : ""}`);
   const inputs = emulated || cuda ? [...sources, ...cudaSources] : sources;
-  const hash = hashFiles(inputs, `${process.platform}-${process.arch}`);
+  const architecture = cuda ? gpuArchitecture() : "";
+  const hash = hashFiles(inputs, [process.platform, process.arch, architecture].join("-"));
   if (existsSync(addon) && readStamp(stamp) === hash) return false;
 
   rmSync(stamp, { force: true });
-  const options = { emulated, sanitize, cuda };
+  const options = { emulated, sanitize, cuda, architecture };
   const wanted = kinds.filter((kind) => options[kind]);
   const useCMake = wanted.length > 0 || isOnPath("cmake");
   console.log(
@@ -39,7 +41,16 @@ export function buildNative({ emulated = false, sanitize = false, cuda = false }
   return true;
 }
 
-function buildWithCMake(folder, { emulated, sanitize, cuda }) {
+/** What CMake calls the GPU that is here, as releases are built where they are for it; "" without one. */
+function gpuArchitecture() {
+  const { status, output } = capture("nvidia-smi", ["--query-gpu=compute_cap", "--format=csv,noheader"]);
+  const capability = output.split("\n")[0].trim().replace(".", "");
+  if (status !== 0 || !/^\d+$/.test(capability)) return "";
+  const released = cmakeList("HR_CUDA_ARCHS").find((arch) => arch.replace(/a?-real$/, "") === capability);
+  return released ?? `${capability}-real`;
+}
+
+function buildWithCMake(folder, { emulated, sanitize, cuda, architecture }) {
   // The cache remembers the folder and the generator; both may have changed since.
   rmSync(join(folder, "CMakeCache.txt"), { force: true });
   const cmakeJs = join(root, "node_modules", "cmake-js", "bin", "cmake-js");
@@ -48,6 +59,7 @@ function buildWithCMake(folder, { emulated, sanitize, cuda }) {
   if (isOnPath("ninja")) args.push("--generator", "Ninja");
   if (sanitize) args.push("--CDHR_SANITIZE=ON");
   if (cuda) args.push("--CDHR_WITH_CUDA=ON");
+  if (architecture) args.push(`--CDCMAKE_CUDA_ARCHITECTURES=${architecture}`);
   const env = { CMAKE_BUILD_PARALLEL_LEVEL: String(availableParallelism()), ...process.env };
   return capture(process.execPath, args, { env });
 }

@@ -1,0 +1,118 @@
+// What scripts/gpu-check.mjs makes of the records that its parts leave.
+import type { Terminal } from "../../lib/cli/terminal.js";
+import { type Bar, barsOf } from "./bars.js";
+import type { GpuState } from "./machine.js";
+import type { KernelReport } from "./measure-kernels.js";
+
+/** What one part of a check leaves in build/gpu-check/. */
+export interface PartRecord {
+  part: string;
+  status: "passed" | "failed" | "skipped";
+  /** In one line: what it did, or why it failed or did not run. */
+  summary: string;
+  seconds: number;
+  date: string;
+  /** What was checked: the commit, null outside of git, and a digest of the sources. */
+  commit: string | null;
+  sources: string;
+  emulated: boolean;
+  quick: boolean;
+  /** While it ran, every few seconds. */
+  gpu: GpuState[];
+  results: unknown;
+}
+
+/** A whole check. */
+export interface GpuReport {
+  device: string;
+  emulated: boolean;
+  quick: boolean;
+  date: string;
+  commit: string | null;
+  versions: Record<string, string>;
+  bars: Bar[];
+  /** What is wrong with the whole: parts missing, or of other sources than the rest. */
+  remarks: string[];
+  parts: PartRecord[];
+}
+
+/** @param order Names of all parts. */
+export function mergeRecords(
+  records: readonly PartRecord[],
+  order: readonly string[],
+  versions: Record<string, string>,
+): GpuReport {
+  const parts = order.flatMap((name) => records.find(({ part }) => part === name) ?? []);
+  const latest = parts.toSorted((a, b) => b.date.localeCompare(a.date))[0];
+  if (!latest) throw new Error("no part has run yet");
+  const emulated = parts.some((part) => part.emulated);
+  const quick = parts.some((part) => part.quick);
+  const missing = order.filter((name) => !parts.some(({ part }) => part === name));
+  const others = parts.filter(({ sources }) => sources !== latest.sources).map(({ part }) => part);
+  const name = parts.flatMap(({ gpu }) => gpu).find((state) => state["name"] !== undefined)?.["name"];
+  return {
+    device: emulated ? "emulated GPU" : String(name ?? "unknown GPU"),
+    ...{ emulated, quick, date: latest.date, commit: latest.commit, versions },
+    // Other sizes, or another machine, say nothing about them.
+    bars: emulated || quick ? barsOf(undefined, undefined) : barsOf(kernelsOf(parts), layerSecondsOf(parts)),
+    remarks: [
+      ...(missing.length > 0 ? [`did not run: ${missing.join(", ")}`] : []),
+      ...(others.length > 0 ? [`ran on other sources than ${latest.part}: ${others.join(", ")}`] : []),
+    ],
+    parts,
+  };
+}
+
+/** `nvidia-h100-80gb-hbm3` */
+export function deviceSlug(device: string): string {
+  return device
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .replaceAll(/^-|-$/g, "");
+}
+
+export function printReport(report: GpuReport, terminal: Terminal): void {
+  const { device, commit, versions, parts, bars, remarks } = report;
+  terminal.heading(
+    `${device}${report.quick ? ", quick sizes: no benchmark" : ""}, commit ${commit ?? "unknown"}`,
+  );
+  const states = parts.flatMap(({ gpu }) => gpu);
+  terminal.pairs([
+    ...Object.entries(versions),
+    ...(states.length > 0 ? [["GPU", rangeOf(states)] as const] : []),
+  ]);
+  terminal.heading("Parts");
+  for (const { part, status, seconds, summary } of parts)
+    terminal.print(`  ${part.padEnd(9)} ${status.padEnd(8)} ${seconds.toFixed(0).padStart(4)} s  ${summary}`);
+  for (const remark of remarks) terminal.print(`  ${remark}`);
+  terminal.heading("Bars, for an H100");
+  const answer = { true: "yes", false: "no", null: "not measured" };
+  for (const { name, measured, limit, isMet } of bars) {
+    terminal.print(
+      `  ${answer[`${isMet}`].padEnd(12)}  ${name}: ${measured === "" ? "" : `${measured}, `}${limit}`,
+    );
+  }
+}
+
+function kernelsOf(parts: readonly PartRecord[]): KernelReport | undefined {
+  return parts.find(({ part }) => part === "kernels")?.results as KernelReport | undefined;
+}
+
+function layerSecondsOf(_parts: readonly PartRecord[]): number | undefined {
+  return undefined;
+}
+
+/** Clocks, power and temperature between their least and their most. */
+function rangeOf(states: readonly GpuState[]): string {
+  const range = (field: string, unit: string): string => {
+    const values = states.flatMap((state) => (typeof state[field] === "number" ? [state[field]] : []));
+    return values.length === 0 ? "" : `${Math.min(...values)} to ${Math.max(...values)} ${unit}`;
+  };
+  const driver = states[0]?.["driver_version"];
+  return [
+    `driver ${driver ?? "unknown"}`,
+    ...[range("clocks.sm", "MHz"), range("power.draw", "W"), range("temperature.gpu", "°C")],
+  ]
+    .filter((text) => text !== "")
+    .join(", ");
+}
