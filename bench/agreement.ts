@@ -2,10 +2,15 @@ import { toFloat64 } from "../lib/checkpoint/safetensors.js";
 import type { HostTensors } from "./workload.js";
 
 /** Largest difference that rounding to float32 explains, relative to the norm of a tensor. */
-const tolerance = 1e-4;
+const float32Tolerance = 1e-4;
 
 /** @throws {Error} naming each tensor of `expected` that `actual` lacks or has with other values. */
-export function checkAgreement(what: string, actual: HostTensors, expected: HostTensors): void {
+export function checkAgreement(
+  what: string,
+  actual: HostTensors,
+  expected: HostTensors,
+  tolerance = float32Tolerance,
+): void {
   if (expected.size === 0) throw new Error(`${what} gave nothing to compare`);
   const problems = [...expected.keys()].flatMap((name) => {
     const difference = relativeDifference(actual, expected, name);

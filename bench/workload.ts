@@ -22,6 +22,11 @@ export interface Workload {
   run(topK: number): Promise<void>;
 }
 
+/** A workload that can be queued without waiting for the device. */
+export interface QueuedWorkload extends Workload {
+  queue(topK: number): void;
+}
+
 export async function toHost(tensor: Tensor): Promise<SafetensorsTensor> {
   const data = await tensor.data();
   return { dtype: data instanceof Int32Array ? "I32" : "F32", shape: tensor.shape, data };

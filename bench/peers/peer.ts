@@ -18,6 +18,8 @@ type Message = Record<string, unknown> & { error?: unknown };
  * its threads spins while something else is measured.
  */
 export class Peer {
+  #hasEnded = false;
+
   private constructor(
     readonly program: PeerProgram,
     /** What it says about itself. */
@@ -34,21 +36,44 @@ export class Peer {
       stdio: ["pipe", "pipe", "inherit"],
     });
     process.once("exit", () => child.kill("SIGKILL"));
+    // A peer that has ended gives no reply, and that is reported.
+    child.stdin.on("error", () => undefined);
     const replies = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const description = await nextMessage(replies);
     child.kill("SIGSTOP");
     return new Peer(program, description, child, replies);
   }
 
-  /** @throws {Error} with the reason, if the call fails there. */
-  async call(name: string, args: Message): Promise<Message> {
+  /** False once it has ended instead of replying. */
+  get isRunning(): boolean {
+    return !this.#hasEnded;
+  }
+
+  /**
+   * @param seconds The process is ended when it takes longer to reply. Default: it may take any time.
+   * @throws {Error} with the reason, if the call fails there.
+   */
+  async call(name: string, args: Message, seconds?: number): Promise<Message> {
     this.child.kill("SIGCONT");
     this.child.stdin.write(`${JSON.stringify({ call: name, ...args })}\n`);
-    const reply = await nextMessage(this.replies);
+    const reply = await this.#reply(seconds);
     this.child.kill("SIGSTOP");
     const { error } = reply;
     if (error === undefined) return reply;
     throw new Error(`${name} failed in ${this.program.args.join(" ")}: ${JSON.stringify(error)}`);
+  }
+
+  async #reply(seconds?: number): Promise<Message> {
+    const timer =
+      seconds === undefined ? undefined : setTimeout(() => this.child.kill("SIGKILL"), 1000 * seconds);
+    try {
+      return await nextMessage(this.replies);
+    } catch (error) {
+      this.#hasEnded = true;
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async end(): Promise<void> {

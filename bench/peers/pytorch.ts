@@ -1,10 +1,10 @@
-import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import type { PeerKind } from "./peer-kind.js";
 import { Peer, type PeerProgram } from "./peer.js";
+import { pythonWith } from "./python.js";
 
 const script = fileURLToPath(new URL("pytorch/peer.py", import.meta.url));
 
@@ -19,9 +19,7 @@ export const pyTorch: PeerKind = {
   install: "apt install python3-torch python3-numpy libopenblas0-pthread libopenblas0-openmp",
 
   async start(threads) {
-    const python = ["python3", "/usr/bin/python3"].find(
-      (command) => spawnSync(command, ["-c", "import numpy, torch"]).status === 0,
-    );
+    const python = pythonWith("numpy", "torch");
     if (python === undefined) return [];
     const args = [script];
     const programs = settings(threads).map((env): PeerProgram => ({ command: python, args, env }));

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from case import Case
 from weights import Weights
 
 
@@ -21,6 +22,10 @@ class HyperRouter:
         hidden = F.relu(F.linear(self.embedding, self.w1, self.b1))
         rows = F.linear(hidden, self.w2, self.b2).view(-1, d_model + 1)
         return rows[:, :d_model], rows[:, d_model]
+
+    def logits(self, x):
+        """x: [num_tokens, d_model] -> [num_tokens, num_experts]"""
+        return F.linear(x, *self.generate())
 
 
 class Experts:
@@ -50,37 +55,26 @@ class Experts:
 class MoEBlock:
     """layer_norm(x + dropout(experts(x)))"""
 
-    def __init__(self, weights, layer, router, experts, norm, dropout=0.0):
-        self.router = HyperRouter(weights, router, layer)
-        self.experts = Experts(weights, experts, dropout)
+    def __init__(self, weights, router, experts, norm, dropout=0.0):
+        self.router = router
+        self.experts = experts
         self.norm_weight = weights.leaf(f"{norm}.weight")
         self.norm_bias = weights.leaf(f"{norm}.bias")
         self.dropout = dropout
 
     def forward(self, x, top_k):
         """x: [num_tokens, d_model]"""
-        logits, expert_indices = F.linear(x, *self.router.generate()).topk(top_k, dim=1, sorted=False)
+        logits, expert_indices = self.router.logits(x).topk(top_k, dim=1, sorted=False)
         y = self.experts.forward(x, expert_indices, logits.softmax(dim=1))
         if self.dropout > 0:
             y = F.dropout(y, self.dropout)
         return F.layer_norm(x + y, x.shape[1:], self.norm_weight, self.norm_bias)
 
 
-class MoEBlockCase:
-    """Forward and backward of one block from given inputs and output gradients."""
-
-    def __init__(self, tensors, _):
-        self.weights = Weights(tensors)
-        self.x = self.weights.leaf("x")
-        self.d_y = self.weights.constant("dY")
-        self.block = MoEBlock(self.weights, 0, "routers.source", "moe.experts", "norm")
-
-    def run(self, top_k):
-        self.weights.zero_gradients()
-        y = self.block.forward(self.x, top_k)
-        y.backward(self.d_y)
-        return y
-
-    def results(self, top_k):
-        y = self.run(top_k)
-        return {"y": y.detach().numpy(), **self.weights.gradients()}
+def moe_block_case(tensors, _):
+    """One block from given inputs and output gradients."""
+    weights = Weights(tensors)
+    router = HyperRouter(weights, "routers.source", 0)
+    block = MoEBlock(weights, router, Experts(weights, "moe.experts", dropout=0.0), "norm")
+    x = weights.leaf("x")
+    return Case(weights, lambda top_k: block.forward(x, top_k))

@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from moe import MoEBlock
+from moe import Experts, HyperRouter, MoEBlock
 from weights import Weights
 
 
@@ -63,8 +63,9 @@ class Layer:
         self.attention = RelativeAttention(weights, f"{name}.attention", num_heads)
         self.norm_weight = weights.leaf(f"{name}.attentionNorm.weight")
         self.norm_bias = weights.leaf(f"{name}.attentionNorm.bias")
-        experts, norm = f"{name}.feedForward.experts", f"{name}.feedForwardNorm"
-        self.moe = MoEBlock(weights, layer, "routers.source", experts, norm, dropout)
+        router = HyperRouter(weights, "routers.source", layer)
+        experts = Experts(weights, f"{name}.feedForward.experts", dropout)
+        self.moe = MoEBlock(weights, router, experts, f"{name}.feedForwardNorm", dropout)
         self.dropout = dropout
 
     def forward(self, hidden, memory, relative, top_k):
