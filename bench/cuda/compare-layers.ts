@@ -7,7 +7,6 @@ import { type Device, openDevice } from "../../lib/device.js";
 import type { ProductDType } from "../../lib/dtype.js";
 import { checkAgreement } from "../agreement.js";
 import type { Design, GpuPeer } from "../peers/gpu-peer.js";
-import type { HostTensors } from "../workload.js";
 import { deviceSeconds, pipelineSeconds } from "./device-timer.js";
 import type { LayerRow, MissingRow } from "./layer-report.js";
 import { type LayerTask, type OwnedWorkload, smallTopK } from "./layer-tasks.js";
@@ -51,19 +50,35 @@ export class LayerComparisons {
       this.#miss(task, task.designs, "there was no time left");
       return;
     }
+    const peers = await this.#started(task);
+    if (peers.size === 0) return;
     let ours: OwnedWorkload | undefined;
     const folder = await mkdtemp(join(tmpdir(), "layers-"));
     try {
       const device = openDevice(this.options.device, { dtype: task.dtype });
       await this.#checkOurs(task, device);
       ours = task.make(device);
-      await this.#compareWith(task, ours, device, folder);
+      await this.#compareWith(peers, task, ours, device, folder);
     } catch (error) {
-      this.#miss(task, task.designs, `ours failed: ${messageOf(error)}`);
+      this.#miss(task, [...peers.keys()], `ours failed: ${messageOf(error)}`);
     } finally {
       ours?.dispose();
       await rm(folder, { recursive: true });
     }
+  }
+
+  /** The peers that run. They start at the same time, which takes each some seconds. */
+  async #started(task: LayerTask): Promise<Map<Design, GpuPeer>> {
+    const starts = task.designs.map(async (design) => {
+      const peer = this.options.peerOf(design, task.dtype);
+      await peer.start();
+      return [design, peer] as const;
+    });
+    const results = await Promise.allSettled(starts);
+    for (const [i, result] of results.entries()) {
+      if (result.status === "rejected") this.#miss(task, [task.designs[i]!], messageOf(result.reason));
+    }
+    return new Map(results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : [])));
   }
 
   #secondsLeft(): number {
@@ -91,31 +106,30 @@ export class LayerComparisons {
     }
   }
 
-  async #compareWith(task: LayerTask, ours: OwnedWorkload, device: Device, folder: string): Promise<void> {
+  async #compareWith(
+    peers: ReadonlyMap<Design, GpuPeer>,
+    task: LayerTask,
+    ours: OwnedWorkload,
+    device: Device,
+    folder: string,
+  ): Promise<void> {
     await writeSafetensors(join(folder, "inputs.safetensors"), await ours.inputs(), ours.metadata);
     const expected = await ours.results(task.topK);
+    const { rounds, compileSeconds } = this.options;
+    const common = { task, case: ours.name, folder, expected, tolerance: tolerances[task.dtype], rounds };
     const rivals = new Map<Design, Rival>();
-    for (const design of task.designs) {
-      const rival = await this.#open(design, task, ours.name, folder, expected);
+    for (const [design, peer] of peers) {
+      const seconds = Math.min(compileSeconds, this.#secondsLeft());
+      const rival = await this.#open(design, peer, { ...common, seconds });
       if (rival) rivals.set(design, rival);
     }
     if (rivals.size > 0) await this.#measure(task, ours, device, rivals);
   }
 
-  async #open(
-    design: Design,
-    task: LayerTask,
-    name: string,
-    folder: string,
-    expected: HostTensors,
-  ): Promise<Rival | undefined> {
-    const { rounds, compileSeconds, peerOf } = this.options;
-    const seconds = Math.min(compileSeconds, this.#secondsLeft());
-    const tolerance = tolerances[task.dtype];
-    const inputs: RivalInputs = { task, case: name, folder, expected, tolerance, rounds, seconds };
+  async #open(design: Design, peer: GpuPeer, inputs: RivalInputs): Promise<Rival | undefined> {
+    const { task, seconds } = inputs;
     try {
       if (seconds <= 0) throw new Error("there was no time left");
-      const peer = peerOf(design, task.dtype);
       const rival = await (design === "ceilings" ? openCeiling : openRival)(peer, inputs);
       if (rival.graphObstacle !== null) this.#miss(task, [design], `no CUDA graph: ${rival.graphObstacle}`);
       return rival;

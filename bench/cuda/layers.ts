@@ -22,8 +22,8 @@ const copyBytes = 1 << 28;
 
 const { values, positionals } = parseArgs({
   options: {
-    json: { type: "string", default: join(folder, "layers.json") },
-    seconds: { type: "string", default: "520" },
+    json: { type: "string", default: join(folder, "layers.results.json") },
+    seconds: { type: "string", default: "480" },
     quick: { type: "boolean", default: false },
     device: { type: "string", default: "cuda" },
     peers: { type: "string", default: "cuda" },
@@ -44,16 +44,22 @@ async function measure(pattern: string): Promise<LayerReport> {
     compileSeconds: 150,
     peerOf: (design, dtype) => peers.of(design, dtype),
   });
+  const run = describeRun(openDevice("cpu"));
   try {
-    for (const task of tasks) await comparisons.compare(task);
-    const { commit, date } = describeRun(openDevice("cpu"));
-    const { rows, missing } = comparisons;
-    return {
-      device: openDevice(values.device).description,
-      ...{ commit, date, peers: peers.descriptions() },
-      copyBytesPerSecond: await peers.copyBytesPerSecond(),
-      ...{ headlines: headlinesOf(rows), rows, missing },
+    const copyBytesPerSecond = await peers.copyBytesPerSecond();
+    const report = (): LayerReport => {
+      const { rows, missing } = comparisons;
+      return {
+        ...{ device: openDevice(values.device).description, commit: run.commit, date: run.date },
+        ...{ peers: peers.descriptions(), copyBytesPerSecond, headlines: headlinesOf(rows), rows, missing },
+      };
     };
+    for (const task of tasks) {
+      await comparisons.compare(task);
+      // What is there counts, even if something stops this program.
+      writeFileSync(values.json, `${JSON.stringify(report())}\n`);
+    }
+    return report();
   } finally {
     await peers.end();
   }
@@ -79,10 +85,13 @@ class Peers {
   }
 
   async copyBytesPerSecond(): Promise<number | null> {
-    const peer = this.#peers.get("ceilings");
-    if (!peer) return null;
-    const reply = await peer.call("memcpy", { bytes: copyBytes, iterations: 20 }, 60).catch(() => null);
-    return reply && (2 * copyBytes) / median(reply["seconds"] as number[]);
+    try {
+      const what = { bytes: copyBytes, iterations: 20 };
+      const reply = await this.of("ceilings", "f32").call("memcpy", what, 60);
+      return (2 * copyBytes) / median(reply["seconds"] as number[]);
+    } catch {
+      return null; // The rows that need this peer say why it is missing.
+    }
   }
 
   async end(): Promise<void> {
@@ -90,7 +99,5 @@ class Peers {
   }
 }
 
-const report = await measure(positionals[0] ?? "");
 mkdirSync(dirname(values.json), { recursive: true });
-writeFileSync(values.json, `${JSON.stringify(report)}\n`);
-printLayers(report, new Terminal(process.stdout));
+printLayers(await measure(positionals[0] ?? ""), new Terminal(process.stdout));

@@ -31,18 +31,19 @@ export function gpuPeerProgram(design: Design, dtype: ProductDType, options: Gpu
 
 /** A peer that is started when it is first needed, and again after it has ended. */
 export class GpuPeer {
-  #peer: Peer | undefined;
+  #starting: Promise<Peer> | undefined;
+  /** What it said about itself when it was last started. */
+  description: Readonly<Record<string, unknown>> | undefined;
 
   constructor(private readonly program: PeerProgram) {}
 
-  /** What it said about itself when it was last started. */
-  get description(): Readonly<Record<string, unknown>> | undefined {
-    return this.#peer?.description;
-  }
-
+  /** @throws {Error} if it cannot be started; that is not tried again. */
   async start(): Promise<Peer> {
-    if (!this.#peer?.isRunning) this.#peer = await Peer.start(this.program);
-    return this.#peer;
+    const peer = await (this.#starting ??= Peer.start(this.program));
+    if (!peer.isRunning) this.#starting = Peer.start(this.program);
+    const running = await this.#starting;
+    this.description = running.description;
+    return running;
   }
 
   /** @throws {Error} with the reason, if the call fails there or takes longer than `seconds`. */
@@ -58,6 +59,7 @@ export class GpuPeer {
   }
 
   async end(): Promise<void> {
-    if (this.#peer?.isRunning) await this.#peer.end();
+    const peer = await this.#starting?.catch(() => undefined);
+    if (peer?.isRunning) await peer.end();
   }
 }

@@ -55,7 +55,7 @@ class GpuPeer(protocol.Peer):
     def capture(self, case, top_k, run):
         """Returns why there is no CUDA graph, if there is none."""
         if not self.design.captures:
-            return "it waits for counts on the host"
+            return "its host waits for the device"
         try:
             self.replays[case, top_k] = self.timer.capture(run)
             return None
