@@ -63,8 +63,7 @@ void launch(Context& ctx, const Kernel& kernel, Grid grid, size_t shared_bytes =
   const cudaError_t status =
       start_kernel(kernel_name<Kernel>(), kernel, blocks, shared_bytes, ctx.stream, guard);
   if (status != cudaSuccess) {
-    throw Error(ErrorKind::internal, "cuda", "",
-                std::string(kernel_name<Kernel>()) + " could not be started: " + cudaGetErrorString(status));
+    throw device_error(status, std::string(kernel_name<Kernel>()) + " could not be started: ");
   }
   ctx.after_launch(kernel_name<Kernel>());
 }
