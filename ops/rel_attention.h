@@ -6,8 +6,8 @@
 //   blocked where j > i + m (causal) or j <= i - blocked_lag (the same-length mask)
 //   out_i = Σ_j dropout(softmax_j(score))[i, j] · value_j
 // p_c projects the sinusoid of distance k_len - 1 - c, so c stands for distance i + m - j: the closed form of
-// the reference's pad-and-shift. Neither direction keeps a [q_len, k_len] matrix beyond one (batch, head)
-// block; backward recomputes probabilities from `lse`.
+// the reference's pad-and-shift. Forward keeps no [q_len, k_len] matrix beyond one (batch, head) block,
+// backward none of the whole batch; it recomputes probabilities from `lse`.
 //
 // Factors of its products, which a precision below f32 rounds (precision.h):
 //   forward   (q_i + u) / √d_head, (q_i + v) / √d_head, key_j, p_c, value_j;

@@ -1,9 +1,11 @@
 // attention_gradients: the kernels of rel_attention_backward, which recompute probabilities from `lse`:
 //
 //   RowMeansKernel           Σ_j weight · d_weight = ⟨d_out, out⟩ of each query
-//   QueryGradientsKernel     a tile of queries through all keys: d_q, and d_scores by position (workspace)
+//   QueryGradientsKernel     a tile of queries through all keys: d_q, and d_scores by position (workspace of
+//   a
+//                            group of the batch)
 //   KeyGradientsKernel       a tile of keys through all queries: d_kv
-//   PositionGradientsKernel  a tile of positions through the d_scores of a part of the batch: d_p
+//   PositionGradientsKernel  a tile of positions through the d_scores of a part of the group: d_p
 //
 // With s = 1/√d_head, everything is a product of d_score = weight · (d_weight · keep - mean), unscaled:
 //   d_q = s·(d_scores · keys + d_scores by position · p),   d_keys = d_scoresᵀ · s·(q + u),   d_p likewise
@@ -34,16 +36,18 @@ struct RowMeansKernel {
   }
 };
 
-// d_scores by position, as tiles of kEdge queries x all positions: what is not seen is 0, but for blocks of
-// positions before first_block() - 1, which are not there.
+// d_scores by position, as tiles of kEdge queries x all positions, of a group of the batch: what is not seen
+// is 0, but for blocks of positions before first_block() - 1, which are not there.
 template <typename Element>
 struct ScoreGradients {
-  Element* data;  // [batch, num_heads, num_tiles, kEdge, stride]
-  int32_t num_tiles;
-  int64_t stride;  // a multiple of kEdge
+  Element* data;  // [group, num_heads, num_tiles, kEdge, stride]
+  int32_t num_heads, num_tiles;
+  int64_t stride;       // a multiple of kEdge
+  int32_t first_b = 0;  // of the group
 
   template <int kEdge>
-  HR_DEVICE Element* row(int64_t head, int32_t tile, int r) const {
+  HR_DEVICE Element* row(int32_t b, int32_t h, int32_t tile, int r) const {
+    const int64_t head = int64_t{b - first_b} * num_heads + h;
     return data + ((head * num_tiles + tile) * kEdge + r) * stride;
   }
 };
@@ -67,7 +71,8 @@ struct QueryGradientsKernel {
   bool even;
 
   HR_DEVICE void operator()() const {
-    const AttentionShare share = in.share(block_x(), d_scores.num_tiles);
+    AttentionShare share = in.share(block_x(), d_scores.num_tiles);
+    share.b += d_scores.first_b;
     const Queries queries(in, d_out, share);
     const int columns = in.columns(share.chunk);
     float row_lse[2] = {}, row_mean[2] = {};
@@ -81,7 +86,11 @@ struct QueryGradientsKernel {
     // In each step the position scores in the ring become d_scores; the block before is complete then.
     for (int32_t t = queries.first - 1; t <= queries.last + 1; ++t) {
       Scores scores = {}, d_weights = {};
-      if (t <= queries.last) queries.multiply(t, scores, d_weights);
+      if (t <= queries.last) {
+        queries.multiply(t, scores, d_weights);
+      } else {
+        warp_barrier();  // no lane reads the part of the ring that is written over
+      }
       differentiate(queries, share, t, scores, d_weights, row_lse, row_mean);
       warp_barrier();
       if (t < queries.first) continue;
@@ -121,9 +130,9 @@ struct QueryGradientsKernel {
     Scores block = queries.ring_block(t);
     multiply_weights<kPrecision>(d_with_v, block, queries.positions(t), columns);
     if (share.chunk > 0) return;
-    const int64_t head = int64_t{share.b} * in.num_heads + share.h;
     Scores::for_each_place([&](const Place& place) {
-      auto* row = d_scores.template row<kEdge>(head, share.tile, queries.first_row() + place.row);
+      const int r = queries.first_row() + place.row;
+      auto* row = d_scores.template row<kEdge>(share.b, share.h, share.tile, r);
       store_pair(row + t * kEdge + place.column, block.at(place)[0], block.at(place)[1]);
     });
   }
@@ -319,15 +328,15 @@ struct PositionGradientsKernel {
 
   AttentionInputs in;
   ScoreGradients<Element> d_scores;
-  float* d_p;  // [parts, k_len, width]
+  float* d_p;  // [parts of the group, k_len, width]
   int32_t part_length;
   bool even;
 
   HR_DEVICE void operator()() const {
-    // A part of the batch takes the place of b.
+    // A part of the group takes the place of b.
     const AttentionShare share = in.share(block_x(), static_cast<int32_t>(d_scores.stride / kEdge));
     const int columns = in.columns(share.chunk);
-    const int32_t begin = share.b * part_length;
+    const int32_t begin = d_scores.first_b + share.b * part_length;
     const int32_t end = in.batch - begin < part_length ? in.batch : begin + part_length;
     Strip<kHeadColumns / 16> sums = {};
     for (int32_t b = begin; b < end; ++b) {
@@ -336,7 +345,7 @@ struct PositionGradientsKernel {
         LoadedRows<kPrecision> of_q;
         of_q.load(in.queries(in.q, b, share.h, share.chunk), n * kEdge, columns);
         barrier();  // nobody reads the tiles any more
-        load_scores(int64_t{b} * in.num_heads + share.h, n, share.tile);
+        load_scores(b, share.h, n, share.tile);
         of_q.store(with_v(), in.v + in.column(share.h, share.chunk), in.scale, columns);
         copy_async_wait<0>();
         barrier();
@@ -356,11 +365,11 @@ struct PositionGradientsKernel {
   HR_DEVICE static Element* scores() { return shared_memory<Element>(); }
   HR_DEVICE static Element* with_v() { return shared_memory<Element>(Tile::kBytes); }
 
-  HR_DEVICE void load_scores(int64_t head, int32_t n, int32_t block) const {
+  HR_DEVICE void load_scores(int32_t b, int32_t h, int32_t n, int32_t block) const {
     constexpr int kChunks = kEdge / Tile::kChunk;  // of a row
     for (int at = thread_index(); at < kEdge * kChunks; at += kThreads) {
       const int row = at / kChunks, column = at % kChunks * Tile::kChunk;
-      const Element* from = d_scores.template row<kEdge>(head, n, row) + block * kEdge + column;
+      const Element* from = d_scores.template row<kEdge>(b, h, n, row) + block * kEdge + column;
       copy_async16(scores() + row * Tile::kPitch + column, from, kChunkBytes);
     }
     copy_async_commit();

@@ -125,15 +125,27 @@ void run_forward(Context& ctx, const RelAttentionParams& p) {
          {in.num_heads_of_batch() * num_tiles * in.num_chunks()}, Kernel::kSharedBytes);
 }
 
-constexpr int64_t kPositionBlocks = 512;  // about, or more
+// The batch is cut into groups, whose d_scores exist at a time, and groups into parts, each with a d_p of its
+// own. Both depend on the shape alone.
+struct BatchCuts {
+  static constexpr int64_t kQueryBlocks = 1024;    // of a group, about: enough for a GPU
+  static constexpr int64_t kPositionBlocks = 512;  // of a group, about, or more
+  int64_t part, group;                             // how many elements of the batch; group % part == 0
+
+  // query_blocks, position_blocks: of one element
+  BatchCuts(int64_t batch, int64_t query_blocks, int64_t position_blocks) {
+    const int64_t most = std::clamp<int64_t>(kQueryBlocks / query_blocks, 1, batch);
+    part = ceil_div(most, std::min(most, ceil_div(kPositionBlocks, position_blocks)));
+    group = most / part * part;
+  }
+};
 
 template <Precision kPrecision>
 void run_backward(Context& ctx, const RelAttentionBackwardParams& p) {
   using Tile = AttentionTile<kPrecision>;
   using Element = typename Tile::Element;
   AttentionInputs in(p);
-  const float* d_out = p.d_out.as<float>();
-  const float* lse = p.lse.as<float>();
+  const float *d_out = p.d_out.as<float>(), *lse = p.lse.as<float>();
   in.aligned = in.aligned && is_aligned16(d_out);
   const int64_t heads = in.num_heads_of_batch(), num_chunks = in.num_chunks();
   const int64_t query_tiles = ceil_div(in.q_len, Tile::kEdge), key_tiles = ceil_div(in.k_len, Tile::kEdge);
@@ -142,34 +154,35 @@ void run_backward(Context& ctx, const RelAttentionBackwardParams& p) {
   launch(ctx, RowMeansKernel{d_out, p.out.as<float>(), means, in.q_len, in.batch, in.num_heads, in.d_head},
          {ceil_div(heads * in.q_len, kReduceWarps)});
 
-  const int64_t stride = key_tiles * Tile::kEdge;
-  const ScoreGradients<Element> d_scores{ctx.workspace<Element>(heads * query_tiles * Tile::kEdge * stride),
-                                         static_cast<int32_t>(query_tiles), stride};
-  float* d_biases = ctx.workspace<float>(query_tiles * in.batch * 2 * in.width);
-  using Queries = QueryGradientsKernel<kPrecision>;
-  launch(ctx,
-         Queries{in, d_out, lse, means, p.d_q.as<float>(), d_biases, d_scores, is_even(p.d_q, in.d_head)},
-         {heads * query_tiles * num_chunks}, Queries::kSharedBytes);
-  sum_columns(ctx, {d_biases, query_tiles * in.batch, 2 * in.width, 2 * in.width},
-              {p.d_u.as<float>(), p.d_v.as<float>(), in.width, true});
-
   using Keys = KeyGradientsKernel<kPrecision>;
   launch(ctx,
          Keys{in, d_out, lse, means, p.d_kv.as<float>(), static_cast<int32_t>(key_tiles),
               is_even(p.d_kv, in.d_head)},
          {heads * key_tiles * num_chunks}, Keys::kSharedBytes);
 
-  // The parts of the batch depend on the shape alone, and are summed in order.
-  const int64_t blocks = in.num_heads * key_tiles * num_chunks;
-  const int64_t most_parts = std::min<int64_t>(std::max(in.batch, 1), ceil_div(kPositionBlocks, blocks));
-  const int64_t part_length = ceil_div(in.batch, most_parts);
-  const int64_t num_parts = std::max<int64_t>(ceil_div(in.batch, part_length), 1);
+  const BatchCuts cuts(in.batch, in.num_heads * query_tiles, in.num_heads * key_tiles * num_chunks);
+  const int64_t num_parts = ceil_div(in.batch, cuts.part), stride = key_tiles * Tile::kEdge;
   Out d_p = p.d_p;
   if (num_parts > 1) d_p.data = ctx.workspace<float>(num_parts * p.d_p.size());
-  using Positions = PositionGradientsKernel<kPrecision>;
-  launch(ctx,
-         Positions{in, d_scores, d_p.as<float>(), static_cast<int32_t>(part_length), is_even(d_p, in.d_head)},
-         {num_parts * blocks}, Positions::kSharedBytes);
+  float* d_biases = ctx.workspace<float>(query_tiles * in.batch * 2 * in.width);
+  ScoreGradients<Element> d_scores{
+      ctx.workspace<Element>(cuts.group * in.num_heads * query_tiles * Tile::kEdge * stride), in.num_heads,
+      static_cast<int32_t>(query_tiles), stride};
+  for (int64_t first = 0; first < in.batch; first += cuts.group) {
+    const int64_t group = std::min(cuts.group, in.batch - first);
+    d_scores.first_b = static_cast<int32_t>(first);
+    using Queries = QueryGradientsKernel<kPrecision>;
+    launch(ctx,
+           Queries{in, d_out, lse, means, p.d_q.as<float>(), d_biases, d_scores, is_even(p.d_q, in.d_head)},
+           {group * in.num_heads * query_tiles * num_chunks}, Queries::kSharedBytes);
+    using Positions = PositionGradientsKernel<kPrecision>;
+    launch(ctx,
+           Positions{in, d_scores, d_p.as<float>() + first / cuts.part * p.d_p.size(),
+                     static_cast<int32_t>(cuts.part), is_even(d_p, in.d_head)},
+           {ceil_div(group, cuts.part) * in.num_heads * key_tiles * num_chunks}, Positions::kSharedBytes);
+  }
+  sum_columns(ctx, {d_biases, query_tiles * in.batch, 2 * in.width, 2 * in.width},
+              {p.d_u.as<float>(), p.d_v.as<float>(), in.width, true});
   if (num_parts > 1) {
     sum_columns(ctx, {d_p.as<float>(), num_parts, p.d_p.size(), p.d_p.size()}, {p.d_p.as<float>()});
   }
