@@ -40,6 +40,19 @@ export interface NativeOps {
     call: number,
   ): void;
 
+  /** Updates out. */
+  groupedGemmSum(
+    a: Handle,
+    weight: Handle,
+    bias: Handle | null,
+    rowScale: Handle | null,
+    permutation: Handle,
+    expertOffsets: Handle,
+    out: Handle,
+    transposeWeight: boolean,
+    accumulate: boolean,
+  ): void;
+
   /** Writes dHidden, dRowScale. */
   groupedGemmDgrad(
     dOut: Handle,

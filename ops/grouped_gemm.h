@@ -1,4 +1,4 @@
-// grouped_gemm: one matrix product per expert over ragged row segments, and its two gradients.
+// grouped_gemm: one matrix product per expert over ragged row segments, their sum, and two gradients.
 //
 // Notation. num_routed = num_tokens · top_k. A flat index f = token · top_k + slot names one (token, slot)
 // pair. `permutation[row]` is the flat index of the row-th routed row in expert order; the rows of expert e
@@ -74,6 +74,38 @@ struct GroupedGemmParams {
               "\"row_scale\" and \"scale\" go together: pass both or neither");
     c.require(scale != RowScale::bias || (bias && activation == Activation::none && dropout == 0), "scale",
               "scale \"bias\" needs a bias and excludes activation and dropout");
+  }
+};
+
+// grouped_gemm_sum: out[t] (+)= Σ_e (a[row] · W[e] + s · bias[e]), experts in order, row = e · num_tokens + t
+// and s = row_scale[permutation[row]]: grouped_gemm and combine in one where each token goes to each expert.
+// Each segment must then have num_tokens rows, which are taken to be those of the tokens in order.
+struct GroupedGemmSumParams {
+  In a;               // [num_experts · num_tokens, k] in expert order
+  In weight;          // [num_experts, n, k], or [num_experts, k, n] when transpose_weight
+  OptIn bias;         // [num_experts, n]
+  OptIn row_scale;    // [num_routed] s of the bias, by flat index; absent: 1
+  In permutation;     // [num_routed] i32
+  In expert_offsets;  // [num_experts + 1] i32
+  InOut out;          // [num_tokens, n]
+  bool transpose_weight = false;
+  bool accumulate = false;
+  HR_FIELDS(a, weight, bias, row_scale, permutation, expert_offsets, out, transpose_weight, accumulate)
+  void check() const {
+    Check c("grouped_gemm_sum");
+    c.floats({{"a", a}, {"weight", weight}, {"bias", bias}, {"row_scale", row_scale}, {"out", out}});
+    auto [num_experts, w1, w2] = c.dims<3>("weight", weight, {"num_experts", "n", "k"});
+    const Dim n{"n", transpose_weight ? w2.value : w1.value};
+    const Dim k{"k", transpose_weight ? w1.value : w2.value};
+    const Dim num_tokens = c.dims<2>("out", out, {"num_tokens", "n"})[0];
+    const Dim num_routed{"num_routed", num_experts * num_tokens};
+    c.index("permutation", permutation, {num_routed});
+    c.shape("a", a, {num_routed, k});
+    c.shape("bias", bias, {num_experts, n});
+    c.shape("row_scale", row_scale, {num_routed});
+    c.index("expert_offsets", expert_offsets, {{"num_experts+1", num_experts + 1}});
+    c.shape("out", out, {num_tokens, n});
+    c.require(!row_scale || bias, "row_scale", "\"row_scale\" scales \"bias\", which is absent");
   }
 };
 
@@ -168,6 +200,7 @@ struct GroupedGemmWgradParams {
 
 #define OPS_GROUPED_GEMM(OP)                     \
   OP(grouped_gemm, GroupedGemmParams)            \
+  OP(grouped_gemm_sum, GroupedGemmSumParams)     \
   OP(grouped_gemm_dgrad, GroupedGemmDgradParams) \
   OP(grouped_gemm_wgrad, GroupedGemmWgradParams)
 

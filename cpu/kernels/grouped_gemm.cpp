@@ -1,5 +1,5 @@
 // grouped_gemm and its gradients on the CPU. Contract and formulas: ops/grouped_gemm.h.
-// Long because it holds the three ops twice: plain for the reference, packed for the rest.
+// Long because it holds the four ops twice: plain for the reference, packed for the rest.
 //
 //   row  a routed row, in expert order     f = permutation[row]  its flat index     token = f / top_k
 #include "cpu/kernel.h"
@@ -27,12 +27,12 @@ struct Segments {
   int64_t num_experts, num_routed;
 
   template <typename Params>
-  Segments(const char* op, const Params& p)
+  Segments(const char* op, const Params& p, int64_t least_rows = 0)
       : offsets(p.expert_offsets.template as<int32_t>()),
         permutation(p.permutation.template as<int32_t>()),
         num_experts(p.expert_offsets.shape[0] - 1),
         num_routed(p.permutation.shape[0]) {
-    check_offsets(op, offsets, num_experts, num_routed);
+    check_offsets(op, offsets, num_experts, num_routed, least_rows);
     check_indices(op, "permutation", permutation, num_rows(), 0, num_routed - 1);
   }
 
@@ -81,6 +81,28 @@ void grouped_gemm(Context& ctx, const GroupedGemmParams& p) {
       }
     }
   });
+}
+
+void grouped_gemm_sum(Context& ctx, const GroupedGemmSumParams& p) {
+  const int64_t num_tokens = p.out.shape[0], n = p.out.shape[1], k = p.a.shape[1];
+  const Segments segments("grouped_gemm_sum", p, num_tokens);
+  const Real *a = p.a.as<Real>(), *weight = p.weight.as<Real>(), *bias = p.bias.as<Real>();
+  const Real* row_scale = p.row_scale.as<Real>();
+  Real* out = p.out.as<Real>();
+  for (int64_t t = 0; t < num_tokens; ++t) {
+    for (int64_t j = 0; j < n; ++j) {
+      Real sum = p.accumulate ? out[t * n + j] : 0;
+      for (int64_t e = 0; e < segments.num_experts; ++e) {
+        const int64_t row = segments.first(e) + t;
+        for (int64_t l = 0; l < k; ++l) {
+          sum += factor(ctx, a[row * k + l]) *
+                 factor(ctx, weight[p.transpose_weight ? (e * k + l) * n + j : (e * n + j) * k + l]);
+        }
+        if (bias) sum += bias[e * n + j] * (row_scale ? row_scale[segments.permutation[row]] : 1);
+      }
+      out[t * n + j] = sum;
+    }
+  }
 }
 
 void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
@@ -264,6 +286,26 @@ void store_tile(const Tile& tile, int64_t expert, const Segments& segments, cons
   });
 }
 
+// out (+)= sums + Σ_e s · bias[e].
+void store_sum_tile(const Tile& tile, const Segments& segments, const GroupedGemmSumParams& p) {
+  const int64_t n = p.out.shape[1];
+  tile.for_rows([&](int r, int columns) {
+    const int64_t t = tile.row + r;
+    float* out = p.out.as<float>() + t * n + tile.column;
+    float sums[packed::kTileColumns];
+    memcpy(sums, tile[r], columns * sizeof(float));
+    for (int64_t e = 0; p.bias && e < segments.num_experts; ++e) {
+      const float* bias = p.bias.as<float>() + e * n + tile.column;
+      const int64_t f = segments.permutation[segments.first(e) + t];
+      const float s = p.row_scale ? p.row_scale.as<float>()[f] : 1.0f;
+#pragma omp simd
+      for (int j = 0; j < columns; ++j) sums[j] = mul_add(s, bias[j], sums[j]);
+    }
+#pragma omp simd
+    for (int j = 0; j < columns; ++j) out[j] = (p.accumulate ? out[j] : 0.0f) + sums[j];
+  });
+}
+
 // d_z = s · d_h · act'(z) / (1 - p), and dots[row of the tile] = Σ d_h · h.
 void store_gradient_tile(const Tile& tile, const Segments& segments, const GroupedGemmDgradParams& p,
                          float keep_scale, float* dots) {
@@ -314,6 +356,27 @@ void grouped_gemm(Context& ctx, const GroupedGemmParams& p) {
     if (p.dropout > 0) drop_block(mask, segments, block, n, p.out.as<float>());
   };
   for_segment_blocks(ctx, segments, product, n, compute);
+}
+
+void grouped_gemm_sum(Context& ctx, const GroupedGemmSumParams& p) {
+  const int64_t num_tokens = p.out.shape[0], n = p.out.shape[1], k = p.a.shape[1];
+  const Segments segments("grouped_gemm_sum", p, num_tokens);
+  const packed::Method& method = packed::method_of(ctx.precision);
+  Product product{method,
+                  {p.a.as<float>(), k, false},
+                  {p.weight.as<float>(), p.weight.shape[2], p.transpose_weight},
+                  k,
+                  {n, p.out.as<float>()},
+                  {segments.num_experts, num_tokens * k, n * k, packed::packed_size(method, k, n)}};
+  // Every block reads all of its columns' weights: no more of them than keep the threads busy.
+  const int64_t enough = packed::min(packed::enough_blocks(num_tokens, n, segments.num_experts * k),
+                                     4 * int64_t{ctx.pool.num_threads()});
+  const Grid grid = packed::choose_grid(num_tokens, n, enough);
+  if (grid.num_row_blocks() > 1) product.packed_b = packed::pack_ahead(ctx, product, segments.num_experts, n);
+  ctx.pool.run(grid.num_blocks(), [&](int64_t task, Scratch& scratch) {
+    packed::multiply_block(product, grid.block(task), scratch,
+                           [&](const Tile& tile) { store_sum_tile(tile, segments, p); });
+  });
 }
 
 void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {

@@ -21,11 +21,12 @@ HR_INLINE void check_indices(const char* op, const char* arg, const int32_t* ind
   }
 }
 
-// Throws unless offsets[0] is 0 and the num_experts entries after it neither fall nor exceed num_routed.
-HR_INLINE void check_offsets(const char* op, const int32_t* offsets, int64_t num_experts,
-                             int64_t num_routed) {
+// Throws unless offsets[0] is 0, the num_experts entries after it rise by least_rows or more each, and none
+// exceeds num_routed.
+HR_INLINE void check_offsets(const char* op, const int32_t* offsets, int64_t num_experts, int64_t num_routed,
+                             int64_t least_rows = 0) {
   for (int64_t i = 0; i <= num_experts; ++i) {
-    const int64_t low = i > 0 ? offsets[i - 1] : 0, high = i > 0 ? num_routed : 0;
+    const int64_t low = i > 0 ? offsets[i - 1] + least_rows : 0, high = i > 0 ? num_routed : 0;
     if (offsets[i] < low || offsets[i] > high) {
       cpu::throw_index_error(op, "expert_offsets", i, offsets[i], low, high);
     }

@@ -7,8 +7,8 @@
 // and van de Geijn 2008, and BLIS: Van Zee and van de Geijn 2015] Finished tiles go to the caller, who stores
 // them: the epilogue.
 //
-// Each element is one chain of multiply-adds over ascending units of k, whatever the blocks: results depend
-// on neither their cut nor the threads.
+// Each element is one chain of multiply-adds over ascending units of k, term after term, whatever the blocks:
+// results depend on neither their cut nor the threads.
 #pragma once
 
 #include "cpu/kernels/packed_panels.h"
@@ -65,12 +65,19 @@ struct Method {
 
 const Method& method_of(Precision precision);
 
+// C is the sum of `count` products, each of the matrices that lie so many numbers behind those before.
+struct Terms {
+  int64_t count = 1;
+  int64_t a_step = 0, b_step = 0, packed_b_step = 0;
+};
+
 struct Product {
   const Method& method;
   Operand a;  // indices: rows of C
   Operand b;  // indices: columns of C
   int64_t k;
   Touched touched;
+  Terms terms = {};
   const float* packed_b = nullptr;  // b from pack_ahead; null: each block packs what it needs
   // With a vector v of k numbers, A · v comes along, for the rows of the block.
   const float* vector = nullptr;
@@ -115,18 +122,25 @@ void multiply_block(const Product& product, const Block& block, Scratch& scratch
   float* a = scratch.take<float>(row_panels * kTileRows * most_units);
   float* own_b = product.packed_b ? nullptr : scratch.take<float>(column_panels * kTileColumns * most_units);
   // Unfinished sums wait here for the next piece of k; with a single piece one slot serves all tiles.
-  const int64_t slots = pieces > 1 ? row_panels * column_panels : 1;
+  const int64_t all_pieces = product.terms.count * pieces;
+  const int64_t slots = all_pieces > 1 ? row_panels * column_panels : 1;
   float* sums = scratch.take<float>(slots * kTileSize);
 
-  for (int64_t piece = 0; piece < pieces; ++piece) {
+  for (int64_t step = 0; step < all_pieces; ++step) {
+    const int64_t term = step / pieces, piece = step % pieces;
     const int64_t first_k = piece * piece_k, num_k = min(piece_k, product.k - first_k);
     const int64_t units = method.units(num_k);
-    const bool resume = piece > 0, last = piece == pieces - 1;
-    if (own_b) method.pack_b(product.b, block.column, block.columns, first_k, num_k, own_b);
-    const float* b =
-        own_b ? own_b : product.packed_b + block.column * all_units + piece * kPieceUnits * kTileColumns;
+    const bool resume = step > 0, last = step == all_pieces - 1;
+    if (own_b) {
+      method.pack_b(product.b.skip_numbers(term * product.terms.b_step), block.column, block.columns, first_k,
+                    num_k, own_b);
+    }
+    const float* b = own_b ? own_b
+                           : product.packed_b + term * product.terms.packed_b_step +
+                                 block.column * all_units + piece * kPieceUnits * kTileColumns;
     const int64_t b_panel = kTileColumns * (own_b ? units : all_units);
-    method.pack_a(product.a, block.row, block.rows, first_k, num_k, a);
+    method.pack_a(product.a.skip_numbers(term * product.terms.a_step), block.row, block.rows, first_k, num_k,
+                  a);
     for (int64_t i = 0; i < row_panels; ++i) {
       const int64_t row = block.row + i * kTileRows;
       const int rows = static_cast<int>(min(kTileRows, block.row + block.rows - row));
@@ -138,7 +152,7 @@ void multiply_block(const Product& product, const Block& block, Scratch& scratch
       for (int64_t j = 0; j < column_panels; ++j) {
         const int64_t column = block.column + j * kTileColumns;
         const int columns = static_cast<int>(min(kTileColumns, block.column + block.columns - column));
-        float* tile = sums + (pieces > 1 ? (i * column_panels + j) * kTileSize : 0);
+        float* tile = sums + (all_pieces > 1 ? (i * column_panels + j) * kTileSize : 0);
         method.multiply[rows - 1](a_panel, b + j * b_panel, units, resume, tile,
                                   product.touched.at(row, column));
         if (last) finish(Tile{row, column, rows, columns, tile});

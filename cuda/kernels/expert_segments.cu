@@ -30,11 +30,11 @@ struct RoutedRowsKernel {
 }  // namespace
 
 Segments find_segments(Context& ctx, const char* op, const In& permutation, const In& expert_offsets,
-                       int32_t top_k, const float* row_scale) {
+                       int32_t top_k, const float* row_scale, int64_t least_rows) {
   const int32_t *offsets = expert_offsets.as<int32_t>(), *flat_indices = permutation.as<int32_t>();
   const int32_t num_experts = static_cast<int32_t>(expert_offsets.shape[0] - 1);
   const int32_t num_routed = static_cast<int32_t>(permutation.shape[0]);
-  check_offsets(ctx, op, offsets, num_experts, num_routed);
+  check_offsets(ctx, op, offsets, num_experts, num_routed, least_rows);
   int32_t* tokens = ctx.workspace<int32_t>(num_routed);
   float* scales = row_scale ? ctx.workspace<float>(num_routed) : nullptr;
   launch(ctx,

@@ -59,10 +59,11 @@ void launch_index_check(Context& ctx, const char* op, const char* arg, const int
 }
 
 void launch_rising_check(Context& ctx, const char* op, const char* arg, const int32_t* entries, int64_t n,
-                         int64_t first, int32_t min_step, int64_t highest) {
+                         int64_t first, int64_t min_step, int64_t highest) {
   launch(ctx,
          RisingCheckKernel{IndexFailure::next_launch(ctx, op, arg), entries, static_cast<int32_t>(n),
-                           static_cast<int32_t>(first), min_step, static_cast<int32_t>(highest)},
+                           static_cast<int32_t>(first), static_cast<int32_t>(min_step),
+                           static_cast<int32_t>(highest)},
          {1});
 }
 
@@ -79,8 +80,8 @@ void check_indices_below(Context& ctx, const char* op, const char* arg, const in
 }
 
 void check_offsets(Context& ctx, const char* op, const int32_t* offsets, int64_t num_experts,
-                   int64_t num_routed) {
-  launch_rising_check(ctx, op, "expert_offsets", offsets, num_experts + 1, 0, 0, num_routed);
+                   int64_t num_routed, int64_t least_rows) {
+  launch_rising_check(ctx, op, "expert_offsets", offsets, num_experts + 1, 0, least_rows, num_routed);
 }
 
 void check_cutoffs(Context& ctx, const char* op, const int32_t* cutoffs, int64_t n, int64_t first) {

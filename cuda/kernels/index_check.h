@@ -18,9 +18,10 @@ void check_indices(Context& ctx, const char* op, const char* arg, const int32_t*
 void check_indices_below(Context& ctx, const char* op, const char* arg, const int32_t* indices, int64_t n,
                          const int32_t* end);
 
-// Fails unless offsets[0] is 0 and the num_experts entries after it neither fall nor exceed num_routed.
+// Fails unless offsets[0] is 0, the num_experts entries after it rise by least_rows or more each, and none
+// exceeds num_routed.
 void check_offsets(Context& ctx, const char* op, const int32_t* offsets, int64_t num_experts,
-                   int64_t num_routed);
+                   int64_t num_routed, int64_t least_rows = 0);
 
 // Fails unless cutoffs[0] is `first` and each of the n cutoffs is above the one before.
 void check_cutoffs(Context& ctx, const char* op, const int32_t* cutoffs, int64_t n, int64_t first);

@@ -23,8 +23,9 @@
 //   has_vector(tile) -> bool                         whether there is one
 //   vector(tile, k) -> float                         number k of it
 //   store_vector(tile, r, sum)                       the sum of row r
-// All coordinates are those of the whole c, a or b. Each element is summed along k in one fixed order,
-// whatever the tile: results do not depend on the grid.
+// A Product with num_groups() sums over k .. k_end of that many groups, one after another: row_a and row_b
+// get a tile that names the group. All coordinates are those of the whole c, a or b. Each element is summed
+// along k in one fixed order, whatever the tile: results do not depend on the grid.
 #pragma once
 
 #include "cuda/kernels/quads.h"
@@ -60,6 +61,7 @@ struct ProductKernel {
   static constexpr int kStages = 3;
   static constexpr bool kStoresQuads = requires { &Product::read; };
   static constexpr bool kWithVector = requires { &Product::store_vector; };
+  static constexpr bool kSumsGroups = requires { &Product::num_groups; };
 
   using Element = typename Arithmetic<kPrecision>::Element;
   using StorageA = TileStorage<Element, Product::kLayoutA, Shape::kM>;
@@ -97,18 +99,35 @@ struct ProductKernel {
     return {k, k_end, first, end};
   }
 
+  HR_DEVICE static int32_t stages_of_group(const Tile& tile) {
+    return (tile.k_end - tile.k + kTileK - 1) / kTileK;
+  }
+  HR_DEVICE int32_t count_stages(const Tile& tile) const {
+    if constexpr (kSumsGroups) return stages_of_group(tile) * product.num_groups();
+    return stages_of_group(tile);
+  }
+  // The k where stage `number` begins; `group` becomes that of the stage.
+  HR_DEVICE static int32_t find_stage(const Tile& tile, int32_t number, int32_t& group) {
+    if constexpr (kSumsGroups) {
+      group = number / stages_of_group(tile);
+      number -= group * stages_of_group(tile);
+    }
+    return tile.k + number * kTileK;
+  }
+
   HR_DEVICE void multiply(const Tile& tile, float (&sums)[kBlocksM][kBlocksN][4]) const {
     TileLoader<Element, Product::kLayoutA, Shape::kM, kThreads> a(product.aligned_a, product.anywhere);
     TileLoader<Element, Product::kLayoutB, Shape::kN, kThreads> b(product.aligned_b, product.anywhere);
-    const int32_t num_stages = (tile.k_end - tile.k + kTileK - 1) / kTileK;
+    const int32_t num_stages = count_stages(tile);
     const auto start = [&](int32_t number) {  // past the end there is nothing left to copy
-      const int32_t k = tile.k + number * kTileK;
+      Tile part = tile;
+      const int32_t k = find_stage(tile, number, part.group);
       const int stage = number % kStages;
       if (number < num_stages) {
         a.start(stage_a(stage), bounds<Product::kLayoutA>(tile.row, tile.row_end, k, tile.k_end),
-                [&](int32_t r) { return product.row_a(tile, r); });
+                [&](int32_t r) { return product.row_a(part, r); });
         b.start(stage_b(stage), bounds<Product::kLayoutB>(tile.column, tile.column_end, k, tile.k_end),
-                [&](int32_t r) { return product.row_b(tile, r); });
+                [&](int32_t r) { return product.row_b(part, r); });
       }
       copy_async_commit();
     };

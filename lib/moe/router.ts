@@ -23,6 +23,9 @@ export interface Routing extends TopK, Dispatch {
   balanceLoss: FloatTensor<[1]> | null;
 }
 
+/** Elements of x. With fewer, sums over all experts are too few, and too long, to keep a GPU busy. */
+const leastDenseSize = 1 << 19;
+
 /**
  * Routes each token to its experts:
  *
@@ -32,7 +35,9 @@ export interface Routing extends TopK, Dispatch {
  */
 export function route(x: FloatTensor, { weight, bias, topK, gate }: Router): Routing {
   const kept = routerTopK(x, weight, bias, topK, gate.weighting);
-  const routed = dispatch(kept.expertIndices, weight.shape[0] ?? 0);
+  const [numExperts = 0] = weight.shape;
+  const dense = topK === numExperts && x.size >= leastDenseSize;
+  const routed = dispatch(kept.expertIndices, numExperts, dense);
   const { perToken } = gate.balance;
   const loss =
     gate.balance.weight > 0 ? balanceLoss(kept.logits, routed.expertOffsets, topK, perToken) : null;

@@ -12,14 +12,24 @@ export interface Dispatch {
   /** `[numTokens · topK]`: flat index -> routed row; -1 where the pair was dropped. */
   inversePermutation: IndexTensor<[number]>;
   topK: number;
+  /**
+   * Whether {@link mixExperts} may rely on every token going to every expert, once. Expert e's rows are then those
+   * of all tokens in order, and it sums over the experts without a product for each.
+   */
+  dense: boolean;
 }
 
 /**
  * Puts routed pairs into expert order with a stable counting sort, so that results do not depend on threads.
  *
  * @param expertIndices `[numTokens, topK]` i32; -1 drops a pair.
+ * @param dense The caller knows that every token goes to every expert, once.
  */
-export function dispatch(expertIndices: IndexTensor<[number, number]>, numExperts: number): Dispatch {
+export function dispatch(
+  expertIndices: IndexTensor<[number, number]>,
+  numExperts: number,
+  dense = false,
+): Dispatch {
   expectRank("dispatch", "expertIndices", expertIndices, 2);
   checkInteger("numExperts", numExperts, 1);
   const { device } = expertIndices;
@@ -34,5 +44,5 @@ export function dispatch(expertIndices: IndexTensor<[number, number]>, numExpert
     permutation.handle,
     inversePermutation.handle,
   );
-  return { expertOffsets, permutation, inversePermutation, topK };
+  return { expertOffsets, permutation, inversePermutation, topK, dense };
 }

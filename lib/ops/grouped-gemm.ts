@@ -24,7 +24,8 @@ export interface ExpertWeights {
  *     y_t = Σ_slot s · (W2 · dropout(act(W1 · x_t + b1)) + b2)
  *
  * Rows are gathered, biased, activated, dropped and weighted inside two grouped matrix products, and each token
- * sums its own rows: no scatter, no atomics, one `[numTokens · topK, ffn]` tensor kept for backward.
+ * sums its own rows, inside the second product where all go to all experts: no scatter, no atomics, one
+ * `[numTokens · topK, ffn]` tensor kept for backward.
  *
  * @param x `[numTokens, dModel]`.
  * @param expertWeights s, `[numTokens, topK]`.
@@ -44,7 +45,6 @@ export function mixExperts(
   const { device } = x;
   const { topK } = routed;
   const permutation = routed.permutation.handle;
-  const inverse = routed.inversePermutation.handle;
   const offsets = routed.expertOffsets.handle;
   const numRouted = routed.permutation.size;
   const [numTokens = 0, dModel = 0] = x.shape;
@@ -72,28 +72,8 @@ export function mixExperts(
     seed,
     call,
   );
-  const rowsOut = empty(device.float, [numRouted, dModel], device);
-  ops.groupedGemm(
-    hidden.handle,
-    w2.handle,
-    b2.handle,
-    scale.handle,
-    permutation,
-    offsets,
-    rowsOut.handle,
-    null,
-    topK,
-    false,
-    false,
-    "bias",
-    "none",
-    0,
-    0,
-    0,
-  );
   const y = empty(device.float, [numTokens, dModel] as [number, number], device);
-  ops.combine(rowsOut.handle, inverse, y.handle, topK, false);
-  rowsOut.dispose();
+  sumOverExperts(hidden, { weight: w2, bias: b2, scale }, routed, { buffer: y, accumulate: false });
 
   record([x, expertWeights, w1, b1, w2, b2], [y], (gradients) => {
     const dY = gradients.of(y);
@@ -149,28 +129,55 @@ export function mixExperts(
       );
     }
     if (gradients.wants(x)) {
-      const dRows = empty(device.float, [numRouted, dModel], device);
-      ops.groupedGemm(
-        dHidden.handle,
-        w1.handle,
-        null,
-        null,
-        permutation,
-        offsets,
-        dRows.handle,
-        null,
-        topK,
-        false,
-        true,
-        "none",
-        "none",
-        0,
-        0,
-        0,
-      );
-      const { buffer, accumulate } = gradients.target(x);
-      ops.combine(dRows.handle, inverse, buffer.handle, topK, accumulate);
+      sumOverExperts(dHidden, { weight: w1, transposeWeight: true }, routed, gradients.target(x));
     }
   });
   return y;
+}
+
+/** What multiplies the rows of each expert; `scale`, by flat index, is that of the bias. */
+interface ExpertProduct {
+  weight: FloatTensor;
+  transposeWeight?: boolean;
+  bias?: FloatTensor;
+  scale?: FloatTensor;
+}
+
+/** out[token] (+)= the sum of `rows · W[e] + s · bias[e]` over the token's rows. */
+function sumOverExperts(
+  rows: FloatTensor,
+  { weight, transposeWeight = false, bias, scale }: ExpertProduct,
+  routed: Dispatch,
+  { buffer: out, accumulate }: { buffer: FloatTensor; accumulate: boolean },
+): void {
+  const { ops } = native();
+  const { permutation, expertOffsets, inversePermutation, topK, dense } = routed;
+  const operands = [
+    weight.handle,
+    bias?.handle ?? null,
+    scale?.handle ?? null,
+    permutation.handle,
+    expertOffsets.handle,
+  ] as const;
+  if (dense) {
+    ops.groupedGemmSum(rows.handle, ...operands, out.handle, transposeWeight, accumulate);
+    return;
+  }
+  const products = empty(rows.device.float, [permutation.size, out.shape[1] ?? 0], rows.device);
+  ops.groupedGemm(
+    rows.handle,
+    ...operands,
+    products.handle,
+    null,
+    topK,
+    false,
+    transposeWeight,
+    scale ? "bias" : "none",
+    "none",
+    0,
+    0,
+    0,
+  );
+  ops.combine(products.handle, inversePermutation.handle, out.handle, topK, accumulate);
+  products.dispose();
 }

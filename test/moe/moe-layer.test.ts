@@ -3,7 +3,7 @@ import { describe, expect, test } from "@jest/globals";
 import { backward } from "../../lib/autograd/tape.js";
 import { openDevice } from "../../lib/device.js";
 import { MoELayer } from "../../lib/moe/moe-layer.js";
-import type { Router } from "../../lib/moe/router.js";
+import { route, type Router } from "../../lib/moe/router.js";
 import { gates } from "../../lib/moe/gates.js";
 import { Dropout } from "../../lib/nn/dropout.js";
 import { FeedForward } from "../../lib/nn/feed-forward.js";
@@ -80,6 +80,31 @@ describe("MoELayer", () => {
       }
       input.set(Float64Array.from(values));
     }
+  });
+
+  test("k = E: the dense path gives the results of the other", () => {
+    const { init, layer } = build(4);
+    const x = init.normal([7, dModel], { std: 1 });
+    const cotangent = init.normal([7, dModel], { std: 1 }).value;
+    const router = routerOf(init, 4, 4);
+    const trained = [x, ...layer.parameters()];
+    const [dense, sparse] = [true, false].map((dense) => {
+      for (const parameter of trained) parameter.gradient().set(new Float64Array(parameter.size));
+      const { y } = backward(() => {
+        const y = layer.experts.forward(x.value, { ...route(x.value, router), dense });
+        return { loss: sum(mul(y, cotangent)), y };
+      });
+      return [y, ...trained.map((parameter) => parameter.gradient())].flatMap((t) => [...t.dataSync()]);
+    });
+    dense!.forEach((value, i) => expect(value).toBeCloseTo(sparse![i]!, 12));
+  });
+
+  test("takes the dense path for many tokens that go to all experts", () => {
+    const isDense = (numTokens: number, topK: number): boolean => {
+      const [weight, bias] = [zeros([2, 256], device), zeros([2], device)];
+      return route(zeros([numTokens, 256], device), { weight, bias, topK, gate: gates.smoe }).dense;
+    };
+    expect([isDense(2048, 2), isDense(2047, 2), isDense(2048, 1)]).toEqual([true, false, false]);
   });
 
   test("all tokens to one expert: the others get exactly zero gradient", () => {

@@ -23,11 +23,11 @@ const weightsOf = (t: Tensors) => ({
 });
 
 /** Five tokens through four experts, weights given. */
-const mix = (t: Tensors, options: Parameters<typeof mixExperts>[4] = {}) =>
+const mix = (t: Tensors, options: Parameters<typeof mixExperts>[4] = {}, dense = false) =>
   mixExperts(
     t.float("x"),
     t.float("s"),
-    dispatch(t.index<[number, number]>("indices"), 4),
+    dispatch(t.index<[number, number]>("indices"), 4, dense),
     weightsOf(t),
     options,
   );
@@ -45,6 +45,11 @@ const gradients: GradientCase[] = [
   })),
   { name: "mixExperts, k = 1", ...given(1), forward: (t) => mix(t) },
   { name: "mixExperts, k = E", ...given(4), forward: (t) => mix(t) },
+  {
+    name: "mixExperts, k = E without rows between product and sum",
+    ...given(4),
+    forward: (t) => mix(t, { activation: "gelu", dropout: { probability: 0.4, seed: 9, call: 1 } }, true),
+  },
   { name: "mixExperts, an expert without tokens", ...given(2, "one empty"), forward: (t) => mix(t) },
   { name: "mixExperts, all tokens to one expert", ...given(1, "all to one"), forward: (t) => mix(t) },
   { name: "mixExperts, dropped pairs", ...given(2, "dropped"), forward: (t) => mix(t) },

@@ -154,15 +154,16 @@ export const badRouting: BadCall[] = [
   ),
 ];
 
-/** What every grouped product refuses once it runs. Changes to the first case. */
-export function badRoutingContent(op: string): BadCall[] {
-  const { permutation, expertOffsets } = routingOf(cases["sizes that divide no tile"]!);
+/** What every grouped product refuses once it runs. Changes to the first case, which has `sizes`. */
+export function badRoutingContent(op: string, sizes: Sizes = cases["sizes that divide no tile"]!): BadCall[] {
+  const { permutation, expertOffsets } = routingOf(sizes);
+  const numRouted = permutation.length;
   const badIndex = (name: string, value: number): BadCall => {
     const spoilt = permutation.map((f, row) => (row === 5 ? value : f));
-    return badValue(name, { permutation: int32([66], spoilt) }, `${op}: permutation[5] is ${value}`);
+    return badValue(name, { permutation: int32([numRouted], spoilt) }, `${op}: permutation[5] is ${value}`);
   };
   return [
-    badIndex("flat index past the end", 66),
+    badIndex("flat index past the end", numRouted),
     badIndex("negative flat index among the routed rows", -1),
     badIndex("huge flat index", 2147483647),
     ...badOffsets(op, expertOffsets),

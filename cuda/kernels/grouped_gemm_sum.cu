@@ -1,0 +1,96 @@
+// grouped_gemm_sum: the products of all experts, summed per token. Contract and formulas: ops/grouped_gemm.h.
+//
+//   grid    a tile of out for each block, which walks along k of one expert after another
+//   bytes   a and weight read, out written once: the product of each expert exists in registers only, as part
+//           of the sum
+//   exact   one chain of sums along k of expert 0, 1, ...; then the biases in the same order
+#include "cuda/kernels/expert_segments.h"
+
+namespace hr::cuda {
+
+namespace {
+
+template <bool kTransposeWeight>
+struct ExpertSumProduct {
+  static constexpr Layout kLayoutA = Layout::by_row;
+  static constexpr Layout kLayoutB = kTransposeWeight ? Layout::by_k : Layout::by_row;
+  static constexpr bool kLargeTilesInF32 = false;  // saves kernels: there, arithmetic is what takes time
+
+  Segments segments;
+  Rows a, weight;  // weight: [num_experts · n, k], or [num_experts · k, n]
+  bool aligned_a, aligned_b;
+  const float* anywhere;
+  int32_t num_tokens, n, k;
+  Quads<const float> bias;  // [num_experts, n]
+  Quads<float> out;         // [num_tokens, n]
+  bool accumulate;
+
+  HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
+    int32_t i, j;
+    Raster{(num_tokens + tile_m - 1) / tile_m, (n + tile_n - 1) / tile_n}.tile_at(block, i, j);
+    tile = {i * tile_m, num_tokens, j * tile_n, n, 0, k, 0};
+    return true;
+  }
+  HR_DEVICE int32_t num_groups() const { return segments.num_experts; }
+  HR_DEVICE const float* row_a(const Tile& tile, int32_t r) const {
+    return a[int64_t{tile.group} * num_tokens + r];
+  }
+  HR_DEVICE const float* row_b(const Tile& tile, int32_t r) const {
+    return weight[int64_t{tile.group} * (kTransposeWeight ? k : n) + r];
+  }
+
+  struct Operands {
+    Quad added;
+  };
+  HR_DEVICE Operands read(const Tile&, int32_t row, int32_t column, int count) const {
+    Quad sum{};
+    if (count == 0) return {sum};
+    if (accumulate) sum = out.load(row, column, count);
+    for (int32_t expert = 0; bias && expert < segments.num_experts; ++expert) {
+      const float s = segments.scale(expert * num_tokens + row);
+      const Quad b = bias.load(expert, column, count);
+      HR_UNROLL
+      for (int i = 0; i < 4; ++i) sum.v[i] = fma(s, b.v[i], sum.v[i]);
+    }
+    return {sum};
+  }
+  HR_DEVICE void store(const Tile&, int32_t row, int32_t column, int count, Quad x,
+                       const Operands& operands) const {
+    if (count == 0) return;
+    HR_UNROLL
+    for (int i = 0; i < 4; ++i) x.v[i] += operands.added.v[i];
+    out.store(row, column, x, count);
+  }
+};
+
+template <bool kTransposeWeight>
+void sum_experts(Context& ctx, const GroupedGemmSumParams& p) {
+  const int64_t num_tokens = p.out.shape[0], n = p.out.shape[1], k = p.a.shape[1];
+  const Segments segments =
+      find_segments(ctx, "grouped_gemm_sum", p.permutation, p.expert_offsets,
+                    static_cast<int32_t>(p.weight.shape[0]), p.row_scale.as<float>(), num_tokens);
+  const Rows a(p.a.as<float>(), k), weight(p.weight.as<float>(), p.weight.shape[2]);
+  const auto tiles = [&](int64_t tile) { return ceil_div(num_tokens, tile) * ceil_div(n, tile); };
+  multiply(ctx,
+           ExpertSumProduct<kTransposeWeight>{.segments = segments,
+                                              .a = a,
+                                              .weight = weight,
+                                              .aligned_a = a.aligned,
+                                              .aligned_b = weight.aligned,
+                                              .anywhere = a.data,
+                                              .num_tokens = static_cast<int32_t>(num_tokens),
+                                              .n = static_cast<int32_t>(n),
+                                              .k = static_cast<int32_t>(k),
+                                              .bias = {p.bias.as<float>(), n},
+                                              .out = {p.out.as<float>(), n},
+                                              .accumulate = p.accumulate},
+           tiles(LargeTile::kM), tiles(SmallTile::kM));
+}
+
+}  // namespace
+
+void grouped_gemm_sum(Context& ctx, const GroupedGemmSumParams& p) {
+  p.transpose_weight ? sum_experts<true>(ctx, p) : sum_experts<false>(ctx, p);
+}
+
+}  // namespace hr::cuda
