@@ -1,10 +1,9 @@
-"""Relative attention with the fused kernels of PyTorch, to which the relative positions are a matrix to add."""
+"""Relative attention with the fused kernel of PyTorch, to which the relative positions are a matrix to add."""
 
 import math
 
 import torch
 import torch.nn.functional as F
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from transformer_xl import relative_shift
 
@@ -27,22 +26,3 @@ def attend_sdpa(q, k, v, p, content_bias, position_bias, blocked):
     bias = relative_shift(scores).masked_fill(blocked, -math.inf).view(heads, batch, q_len, -1).transpose(0, 1)
     queries, keys, values = (heads_first(x) for x in (q + content_bias, k, v))
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias).permute(2, 0, 1, 3)
-
-
-def causal_blocks(q_len, k_len, device):
-    """Which tiles FlexAttention may skip, for a segment of q_len behind k_len - q_len remembered positions."""
-    past = k_len - q_len
-    return create_block_mask(lambda b, h, i, j: j <= i + past, None, None, q_len, k_len, device=str(device))
-
-
-def attend_flex(q, k, v, p, content_bias, position_bias, blocks):
-    q_len, batch, heads, _ = q.shape
-    k_len = len(k)
-    scores = position_scores(q, p, position_bias).view(heads, batch, q_len, k_len)
-
-    def add_position(score, b, h, i, j):
-        # Blocked pairs are asked for too.
-        return score + scores[h, b, i, torch.clamp(j - i + q_len - 1, max=k_len - 1)]
-
-    queries, keys, values = (heads_first(x) for x in (q + content_bias, k, v))
-    return flex_attention(queries, keys, values, score_mod=add_position, block_mask=blocks).permute(2, 0, 1, 3)

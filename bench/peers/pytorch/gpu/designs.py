@@ -46,7 +46,7 @@ class Compiled(Eager):
 
 class Flex(Compiled):
     def attention(self, q_len, k_len):
-        from gpu.attention import attend_flex, causal_blocks
+        from gpu.flex import attend_flex, causal_blocks
 
         blocks = causal_blocks(q_len, k_len, self.device)
         return lambda *inputs: attend_flex(*inputs, blocks)

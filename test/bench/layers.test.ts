@@ -1,0 +1,198 @@
+import { tmpdir } from "node:os";
+import { fileURLToPath } from "node:url";
+
+import { afterEach, describe, expect, test } from "@jest/globals";
+
+import { LayerComparisons } from "../../bench/cuda/compare-layers.js";
+import { headlinesOf, type LayerRow } from "../../bench/cuda/layer-report.js";
+import { type LayerTask, layerTasks, quickSizes } from "../../bench/cuda/layer-tasks.js";
+import { runsPerTurn, takeTurns } from "../../bench/cuda/turns.js";
+import { type Design, GpuPeer, gpuPeerProgram } from "../../bench/peers/gpu-peer.js";
+import { pythonWith } from "../../bench/peers/python.js";
+import type { ProductDType } from "../../lib/dtype.js";
+
+/** Runs a peer with what its PyTorch may be too old for, written out. */
+const onOldPyTorch = fileURLToPath(new URL("children/on_old_pytorch.py", import.meta.url));
+
+type Behaviour = "" | "hang" | "no graph" | "exit" | "other results";
+
+/** Its results are its inputs. `what` goes wrong, if anything. */
+function stub(what: Behaviour): GpuPeer {
+  const program = `
+    const fs = require("fs");
+    const what = ${JSON.stringify(what)};
+    let inputs;
+    const calls = {
+      load: ({ file }) => ((inputs = fs.readFileSync(file)), {}),
+      results: ({ file }) => {
+        if (what === "hang") return new Promise(() => undefined);
+        if (what === "exit") process.exit(1);
+        if (what === "other results") inputs.writeFloatLE(3, inputs.length - 4);
+        return fs.writeFileSync(file, inputs), {};
+      },
+      prepare: () => ({ seconds: [1, 1, 1], peakBytes: 7, graph: what === "no graph" ? "it waits" : null }),
+      run: ({ iterations, graph }) => ({ seconds: Array(iterations).fill(graph ? 0.5 : 1) }),
+    };
+    console.log(JSON.stringify({ pid: process.pid }));
+    require("readline").createInterface({ input: process.stdin }).on("line", async (line) => {
+      const { call, ...args } = JSON.parse(line);
+      console.log(JSON.stringify(await calls[call](args)));
+    });`;
+  return new GpuPeer({ command: process.execPath, args: ["-e", program], env: {} });
+}
+
+/** Its results are its inputs, too. */
+function taskOf(...designs: Design[]): LayerTask {
+  const make: LayerTask["make"] = (device) => {
+    const tensors = () =>
+      Promise.resolve(new Map([["y", { dtype: "F32" as const, shape: [2], data: Float32Array.of(1, 2) }]]));
+    return {
+      name: "copy",
+      metadata: new Map(),
+      flops: () => 10,
+      inputs: tensors,
+      results: tensors,
+      queue: () => undefined,
+      run: () => device.settled(),
+      dispose: () => undefined,
+    };
+  };
+  return { name: "copy", dtype: "f32", topK: 1, designs, gemm: null, make, makeSmall: make };
+}
+
+describe("LayerComparisons", () => {
+  const peers: GpuPeer[] = [];
+
+  afterEach(async () => {
+    await Promise.all(peers.splice(0).map((peer) => peer.end()));
+  });
+
+  const compare = async (
+    tasks: readonly LayerTask[],
+    peerOf: (design: Design, dtype: ProductDType) => GpuPeer,
+  ) => {
+    const limits = { rounds: 2, seconds: 60, compileSeconds: 20 };
+    const comparisons = new LayerComparisons({
+      ...{ device: "cpu", ...limits },
+      peerOf: (design, dtype) => {
+        const peer = peerOf(design, dtype);
+        peers.push(peer);
+        return peer;
+      },
+    });
+    for (const task of tasks) await comparisons.compare(task);
+    return comparisons;
+  };
+
+  test("has a row for each peer and mode, with every sample", async () => {
+    const { rows, missing } = await compare([taskOf("compiled")], () => stub(""));
+    expect(missing).toEqual([]);
+    expect(rows).toMatchObject([
+      { name: "copy", rival: "compiled", dtype: "f32", mode: "queued", flops: 10, theirs: { median: 1 } },
+      { mode: "device", theirs: { median: 0.5, samples: [0.5, 0.5, 0.5, 0.5] }, peakBytes: { theirs: 7 } },
+    ]);
+    for (const { ratio, ours, theirs, drift } of rows) {
+      expect(ratio).toBeCloseTo(ours.median / theirs.median);
+      expect(drift).toBeGreaterThan(0);
+    }
+  });
+
+  test("goes on without what fails, and says why", async () => {
+    const task = taskOf("eager", "published", "triton", "compiled", "flex");
+    const behaviours = new Map<Design, Behaviour>([
+      ["eager", "exit"],
+      ["published", "no graph"],
+      ["triton", "other results"],
+      ["compiled", ""],
+    ]);
+    const { rows, missing } = await compare([task], (design) => {
+      const behaviour = behaviours.get(design);
+      if (behaviour === undefined) throw new Error("it is not installed");
+      return stub(behaviour);
+    });
+    expect(rows.map(({ rival, mode }) => `${rival} ${mode}`)).toEqual([
+      ...["published queued", "compiled queued", "compiled device"],
+    ]);
+    expect(missing.map(({ rival, reason }) => `${rival}: ${reason}`)).toEqual([
+      "flex: it is not installed",
+      expect.stringMatching(/^eager: a peer ended before it replied/),
+      "published: no CUDA graph: it waits",
+      expect.stringMatching(/^triton: the peer computes something else: y differs/),
+    ]);
+  });
+
+  test("ends a peer that takes too long, and starts it again when it is needed", async () => {
+    const peer = stub("hang");
+    peers.push(peer);
+    const { pid } = (await peer.start()).description;
+    await expect(peer.call("results", {}, 0.2)).rejects.toThrow("results took longer than 0 s");
+    expect(await peer.call("prepare", {}, 20)).toMatchObject({ peakBytes: 7 });
+    expect(peer.description?.["pid"]).not.toBe(pid);
+  });
+
+  const python = pythonWith("numpy", "torch");
+  if (python === undefined) {
+    console.log("designs of peers were not tried: there is no python3 with numpy and torch");
+    return;
+  }
+  test.each<[Design, ProductDType]>([
+    ["published", "f32"],
+    ["eager", "bf16"],
+  ])("the design %s computes what we compute", async (design, dtype) => {
+    const tasks = layerTasks(quickSizes)
+      .filter((task) => task.dtype === dtype && task.designs.includes(design))
+      .map((task) => ({ ...task, designs: [design] }));
+    const options = { python, device: "cpu", cacheFolder: tmpdir() };
+    const { args, ...program } = gpuPeerProgram(design, dtype, options);
+    const env = { ...program.env, OMP_NUM_THREADS: "1", OPENBLAS_NUM_THREADS: "1" };
+    const peer = new GpuPeer({ ...program, args: [onOldPyTorch, ...args], env });
+    const { rows, missing } = await compare(tasks, () => peer);
+    expect(tasks.length).toBeGreaterThanOrEqual(4);
+    for (const { reason } of missing) expect(reason).toMatch(/^no CUDA graph: /);
+    expect(rows.map(({ name }) => name)).toEqual(tasks.map(({ name }) => name));
+  });
+});
+
+test("systems take turns", async () => {
+  const calls: string[] = [];
+  const system = (name: string, ...seconds: number[]) => ({
+    sample: () => {
+      calls.push(name);
+      return Promise.resolve([seconds.shift()!, seconds.shift()!]);
+    },
+  });
+  const [a, b] = await takeTurns([system("a", 1, 2, 3, 4), system("b", 5, 5, 6, 6)], 2);
+  expect(calls.join("")).toBe("abab");
+  expect(a).toMatchObject({ median: 2.5, samples: [1, 2, 3, 4] });
+  expect(b).toMatchObject({ p10: 5, p90: 6 });
+});
+
+test.each([
+  [1e-5, 20],
+  [0.1, 4],
+  [10, 2],
+])("what takes %s s is run %s times in each of five turns", (seconds, runs) => {
+  expect(runsPerTurn(seconds, 5)).toBe(runs);
+});
+
+test("the headline is the ratio to the faster of what torch.compile makes", () => {
+  const row = (rival: Design, theirs: number, mode: LayerRow["mode"] = "device"): LayerRow => ({
+    ...{
+      name: "rel_attention forward",
+      rival,
+      dtype: "bf16",
+      mode,
+      ratio: 1 / theirs,
+      drift: 1,
+      flops: null,
+    },
+    ours: { median: 1, p10: 1, p90: 1, samples: [1] },
+    theirs: { median: theirs, p10: theirs, p90: theirs, samples: [theirs] },
+    peakBytes: { ours: 1, theirs: 1 },
+  });
+  const rows = [row("eager", 1), row("compiled", 4), row("flex", 2), row("compiled", 5, "queued")];
+  expect(headlinesOf(rows)).toEqual([
+    { name: "rel_attention forward", dtype: "bf16", mode: "device", rival: "flex", ratio: 0.5 },
+    { name: "rel_attention forward", dtype: "bf16", mode: "queued", rival: "compiled", ratio: 0.2 },
+  ]);
+});
