@@ -1,5 +1,5 @@
 import type { Device } from "../lib/device.js";
-import { native } from "../lib/native.js";
+import { type Handle, native } from "../lib/native.js";
 import { dispatch } from "../lib/ops/dispatch.js";
 import { scope } from "../lib/scope.js";
 import { empty, type FloatTensor, type Tensor, zeros } from "../lib/tensor.js";
@@ -212,14 +212,19 @@ export function layerNormCase(device: Device, { tokens, dModel }: LayerSizes): O
   };
 }
 
+/** Taken at each call: tensors live as long as something that will run refers to them. */
+export function handlesOf<T extends readonly FloatTensor[]>(tensors: T): { [Index in keyof T]: Handle } {
+  return tensors.map((tensor) => tensor.handle) as { [Index in keyof T]: Handle };
+}
+
 export function adamCase(device: Device, parameters: number): OpCase {
   const [param, grad] = [normal(device, [parameters]), normal(device, [parameters])];
   const [m, v] = [zeros([parameters], device), zeros([parameters], device)];
-  const [p, g, first, second] = [param.handle, grad.handle, m.handle, v.handle];
+  const tensors = [param, grad, m, v] as const;
   return {
     name: "adam",
     work: { bytes: bytesOf([param, m, v]) * 2 + bytesOf([grad]) },
-    queue: () => native().ops.adam(p, g, first, second, null, 1e-3, 0.9, 0.999, 1e-8, 0, false, 1),
+    queue: () => native().ops.adam(...handlesOf(tensors), null, 1e-3, 0.9, 0.999, 1e-8, 0, false, 1),
   };
 }
 

@@ -9,6 +9,7 @@ import {
   combineCase,
   expertCases,
   gemmLayouts,
+  handlesOf,
   layerNormCase,
   type LayerSizes,
   normal,
@@ -216,11 +217,10 @@ function attentionCases(device: Device, sizes: KernelSizes["attention"]): OpCase
   const dKv = zeros([kLen, batch, 2 * width], device);
   const dP = zeros([kLen, width], device);
   const [dU, dV] = [zeros([numHeads, dHead], device), zeros([numHeads, dHead], device)];
-  const inputs = [q.handle, kv.handle, p.handle, u.handle, v.handle] as const;
-  const results = [out.handle, lse.handle] as const;
-  const gradients = [dQ.handle, dKv.handle, dP.handle, dU.handle, dV.handle] as const;
+  const forwardTensors = [q, kv, p, u, v, out, lse] as const;
+  const gradients = [dQ, dKv, dP, dU, dV] as const;
   const { ops } = native();
-  const forward = (): void => ops.relAttention(...inputs, ...results, kLen, 0, 0, 0);
+  const forward = (): void => ops.relAttention(...handlesOf(forwardTensors), kLen, 0, 0, 0);
   forward(); // backward needs its results
   // Positions that a query sees; one product of all of them is 2 · dHead operations each.
   const pairs = batch * numHeads * (qLen * memLen + (qLen * (qLen + 1)) / 2);
@@ -234,7 +234,16 @@ function attentionCases(device: Device, sizes: KernelSizes["attention"]): OpCase
     {
       name: "rel_attention_backward",
       work: { flops: flops(8), bytes: bytesOf([dOut, q, kv, p, out, lse, dQ, dKv, dP]) },
-      queue: () => ops.relAttentionBackward(dOut.handle, ...inputs, ...results, ...gradients, kLen, 0, 0, 0),
+      queue: () =>
+        ops.relAttentionBackward(
+          dOut.handle,
+          ...handlesOf(forwardTensors),
+          ...handlesOf(gradients),
+          kLen,
+          0,
+          0,
+          0,
+        ),
     },
   ];
 }
