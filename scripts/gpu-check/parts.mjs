@@ -6,6 +6,8 @@ import { runFor } from "./child.mjs";
 import { requireTool, requireTorch } from "./machine.mjs";
 
 const longestSeconds = 530;
+/** After which no comparison of layers begins. */
+const layerSeconds = 470;
 /** Of each tool: as long as it calls ops, and until it is ended. */
 const sanitizer = { seconds: 85, longestSeconds: 130 };
 
@@ -25,6 +27,8 @@ const finished = (status, summary, results = null) => ({
 });
 const whyEnded = ({ status, inTime }, seconds) =>
   inTime ? `ended with status ${status}` : `was ended after ${seconds} s`;
+
+const benchmarkEnded = (run) => `the benchmark ${whyEnded(run, longestSeconds)}`;
 
 /** Runs a TypeScript program with the addon. @returns how it ended, and what it wrote to its --json file. */
 async function runProgram(options, name, program, args = []) {
@@ -144,8 +148,7 @@ async function sanitizeWith(tool, calls, { folder }, env, parse) {
 
 async function kernels(options) {
   const run = await runProgram(options, "kernels", "bench/cuda/kernels.ts");
-  if (run.status !== 0 || !run.results)
-    return finished(1, `the benchmark ${whyEnded(run, longestSeconds)}`, run.results);
+  if (run.status !== 0 || !run.results) return finished(1, benchmarkEnded(run), run.results);
   const { rows, failures, rates } = run.results;
   const copy = `copy ${(rates.copyBytesPerSecond / 1e9).toFixed(0)} GB/s`;
   const lost = failures.length > 0 ? `, ${failures.length} families were not measured` : "";
@@ -154,10 +157,12 @@ async function kernels(options) {
 
 async function layers(options) {
   if (!options.emulated) requireTorch();
-  const run = await runProgram(options, "layers", "bench/cuda/layers.ts");
-  if (run.status !== 0 || !run.results)
-    return finished(1, `the benchmark ${whyEnded(run, longestSeconds)}`, run.results);
-  return finished(0, "see results", run.results);
+  const seconds = ["--seconds", String(layerSeconds)];
+  const run = await runProgram(options, "layers", "bench/cuda/layers.ts", seconds);
+  if (run.status !== 0 || !run.results) return finished(1, benchmarkEnded(run), run.results);
+  const { rows, missing } = run.results;
+  const lost = missing.length > 0 ? `, ${missing.length} could not be made` : "";
+  return finished(0, `${rows.length} comparisons${lost}`, run.results);
 }
 
 export const parts = { build, test, replay, sanitize, kernels, layers };
