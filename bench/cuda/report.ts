@@ -1,6 +1,7 @@
 // What scripts/gpu-check.mjs makes of the records that its parts leave.
 import type { Terminal } from "../../lib/cli/terminal.js";
 import { type Bar, barsOf } from "./bars.js";
+import type { LayerReport } from "./layer-report.js";
 import type { GpuState } from "./machine.js";
 import type { KernelReport } from "./measure-kernels.js";
 
@@ -95,11 +96,17 @@ export function printReport(report: GpuReport, terminal: Terminal): void {
 }
 
 function kernelsOf(parts: readonly PartRecord[]): KernelReport | undefined {
-  return parts.find(({ part }) => part === "kernels")?.results as KernelReport | undefined;
+  return (parts.find(({ part }) => part === "kernels")?.results ?? undefined) as KernelReport | undefined;
 }
 
-function layerSecondsOf(_parts: readonly PartRecord[]): number | undefined {
-  return undefined;
+/** Of our expert layer at the published size, with no gaps between kernels. */
+function layerSecondsOf(parts: readonly PartRecord[]): number | undefined {
+  const layers = parts.find(({ part }) => part === "layers")?.results as LayerReport | null | undefined;
+  const row = layers?.rows.find(
+    ({ name, dtype, mode }) =>
+      name === "moe_block forward+backward paper k=8" && dtype === "bf16" && mode === "device",
+  );
+  return row?.ours.median;
 }
 
 /** Clocks, power and temperature between their least and their most. */

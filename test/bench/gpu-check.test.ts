@@ -169,6 +169,18 @@ describe("the report", () => {
     expect(mergeRecords([record("test", { emulated: true })], order, {}).device).toBe("emulated GPU");
   });
 
+  test("takes our layer's time from the comparisons with peers", () => {
+    const rows = [
+      { name: "moe_block forward paper k=8", dtype: "bf16", mode: "device", ours: { median: 1e-4 } },
+      { name: "moe_block forward+backward paper k=8", dtype: "bf16", mode: "queued", ours: { median: 9e-4 } },
+      { name: "moe_block forward+backward paper k=8", dtype: "bf16", mode: "device", ours: { median: 6e-4 } },
+    ];
+    const { bars } = mergeRecords([record("layers", { results: { rows } })], [...order, "layers"], {});
+    expect(bars[1]).toMatchObject({ measured: "600 us (median)", isMet: true });
+    const failed = mergeRecords([record("layers", { results: null })], [...order, "layers"], {});
+    expect(failed.bars[1]).toMatchObject({ measured: "", isMet: null });
+  });
+
   test("is printed with what failed and the bars last", () => {
     const failed = record("sanitize", { status: "failed", summary: "racecheck: 2 errors" });
     const report = mergeRecords([failed, record("kernels", { results: kernelReport() })], order, {
