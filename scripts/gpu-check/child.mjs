@@ -4,6 +4,8 @@ import { createWriteStream } from "node:fs";
 import { constants } from "node:os";
 import { root } from "../command.mjs";
 
+const signals = ["SIGINT", "SIGTERM"];
+
 /**
  * @param log The file for its output.
  * @param seconds After which it is ended, together with all it started.
@@ -18,11 +20,11 @@ export function runFor(seconds, log, file, args, env = {}) {
     detached: true, // a group of its own, which can be ended as a whole
   });
   const end = () => process.kill(-child.pid, "SIGKILL");
-  const interrupted = () => {
+  const interrupted = (signal) => {
     end();
-    process.exit(128 + constants.signals.SIGINT);
+    process.exit(128 + constants.signals[signal]);
   };
-  process.once("SIGINT", interrupted);
+  for (const signal of signals) process.once(signal, interrupted);
   let output = "";
   let inTime = true;
   const timer = setTimeout(() => {
@@ -39,7 +41,7 @@ export function runFor(seconds, log, file, args, env = {}) {
   return new Promise((resolve, reject) => {
     const stop = () => {
       clearTimeout(timer);
-      process.off("SIGINT", interrupted);
+      for (const signal of signals) process.off(signal, interrupted);
       out.end();
     };
     child.on("error", (error) => {
