@@ -156,12 +156,12 @@ async function kernels(options) {
   return finished(failures.length, `${rows.length} kernels, ${copy}${lost}`, run.results);
 }
 
-/** Without a GPU both sides are on the CPU, where a peer is installed. */
+/** Without a GPU peers compute on the CPU, if there are any. */
 async function layers(options) {
   if (!options.emulated) requireTorch();
   const seconds = ["--seconds", String(options.quick ? quickLayerSeconds : layerSeconds)];
-  const device = options.emulated ? ["--device", "cpu"] : [];
-  const run = await runProgram(options, "layers", "bench/cuda/layers.ts", [...seconds, ...device]);
+  const peers = options.emulated ? ["--peers", "cpu"] : [];
+  const run = await runProgram(options, "layers", "bench/cuda/layers.ts", [...seconds, ...peers]);
   if (run.status !== 0 || !run.results) return finished(1, benchmarkEnded(run), run.results);
   const { rows, missing } = run.results;
   const lost = missing.length > 0 ? `, ${missing.length} could not be made` : "";
