@@ -44,8 +44,7 @@ class MoEBlock extends Module {
 
   forward(topK: number): FloatTensor {
     this.routers.topK = topK;
-    const x = this.x.value;
-    return this.norm.output(x, this.moe.forward(this.norm.input(x), this.routers.forward()[0]!).y);
+    return this.moe.forward(this.x.value, this.routers.forward()[0]!, this.norm).y;
   }
 }
 

@@ -168,6 +168,7 @@ function memoryCases(device: Device, sizes: OpSizes): OpCase[] {
   return [
     combineCase(device, sizes, sizes.topKs.at(-1) ?? 1),
     layerNormCase(device, sizes),
+    layerNormCase(device, sizes, sizes.topKs.at(-1) ?? 1),
     adamCase(device, sizes.parameters),
   ];
 }
@@ -184,26 +185,31 @@ export function combineCase(device: Device, sizes: LayerSizes, topK: number): Op
   };
 }
 
-export function layerNormCase(device: Device, { tokens, dModel }: LayerSizes): OpCase {
+/** @param topK Rows that the op sums for its branch; null for a branch that is there. */
+export function layerNormCase(device: Device, sizes: LayerSizes, topK: number | null = null): OpCase {
+  const { tokens, dModel } = sizes;
+  const inverse = topK === null ? null : routing(device, sizes, topK).inversePermutation;
   const x = normal(device, [tokens, dModel]);
-  const branch = normal(device, [tokens, dModel]);
+  const branch = normal(device, [tokens * (topK ?? 1), dModel]);
   const y = zeros([tokens, dModel], device);
   const sum = zeros([tokens, dModel], device);
   const [weight, bias] = [normal(device, [dModel]), normal(device, [dModel])];
   const [mean, rstd] = [zeros([tokens], device), zeros([tokens], device)];
   return {
-    name: "layer_norm with residual",
+    name: topK === null ? "layer_norm with residual" : `layer_norm of routed rows k=${topK}`,
     work: { bytes: bytesOf([x, branch, y, sum]) },
     queue: () =>
       native().ops.layerNorm(
         x.handle,
         branch.handle,
+        inverse?.handle ?? null,
         weight.handle,
         bias.handle,
         y.handle,
         sum.handle,
         mean.handle,
         rstd.handle,
+        topK ?? 1,
         1e-5,
         0,
         0,

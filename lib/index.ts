@@ -23,12 +23,12 @@ export {
 export { type RandomCall, RandomStream } from "./random.js";
 
 export { activation, type Activation, gelu, relu } from "./ops/activation.js";
-export { dispatch, type Dispatch } from "./ops/dispatch.js";
+export { combine, dispatch, type Dispatch, type RoutedRows } from "./ops/dispatch.js";
 export { type Dropout, dropout } from "./ops/dropout.js";
 export { add, cast, div, mul, scale, sub } from "./ops/elementwise.js";
 export { embed } from "./ops/embed.js";
 export { linear, matmul } from "./ops/gemm.js";
-export { type ExpertWeights, mixExperts } from "./ops/grouped-gemm.js";
+export { expertRows, type ExpertWeights, mixExperts } from "./ops/grouped-gemm.js";
 export { generateRouters, type HypernetworkWeights } from "./ops/hyper-router.js";
 export { layerNorm } from "./ops/layer-norm.js";
 export { crossEntropy, type CrossEntropyOptions, tailCrossEntropy } from "./ops/loss.js";

@@ -7,20 +7,25 @@ namespace hr {
 
 // layer_norm: s = x + dropout(branch);  y = (s - mean) · rstd · weight + bias       [Ba et al. 2016]
 // mean and the biased variance are over the row; rstd = 1 / √(variance + eps).
+//
+// With inverse_permutation, branch holds routed rows, and combine is part of the op:
+//   branch value of row t = Σ_slot branch[inverse_permutation[t·top_k + slot]]   (ops/dispatch.h, same order)
 struct LayerNormParams {
-  In x;          // [num_rows, d_model] the residual stream
-  OptIn branch;  // [num_rows, d_model] added to x after dropout
-  In weight;     // [d_model]
-  In bias;       // [d_model]
-  Out y;         // [num_rows, d_model]
-  OptOut sum;    // [num_rows, d_model] s, saved for backward; present exactly when branch is
-  Out mean;      // [num_rows]
-  Out rstd;      // [num_rows]
+  In x;                       // [num_rows, d_model] the residual stream
+  OptIn branch;               // [num_rows, d_model], or [num_rows·top_k, d_model] in expert order
+  OptIn inverse_permutation;  // [num_rows·top_k] i32; -1 adds 0
+  In weight;                  // [d_model]
+  In bias;                    // [d_model]
+  Out y;                      // [num_rows, d_model]
+  OptOut sum;                 // [num_rows, d_model] s, saved for backward; present exactly when branch is
+  Out mean;                   // [num_rows]
+  Out rstd;                   // [num_rows]
+  int32_t top_k = 1;          // rows of branch that a row sums; 1 without inverse_permutation
   double eps = 1e-5;
   double dropout = 0;
   uint64_t seed = 0;
   uint64_t call = 0;
-  HR_FIELDS(x, branch, weight, bias, y, sum, mean, rstd, eps, dropout, seed, call)
+  HR_FIELDS(x, branch, inverse_permutation, weight, bias, y, sum, mean, rstd, top_k, eps, dropout, seed, call)
   void check() const {
     Check c("layer_norm");
     c.floats({{"x", x},
@@ -32,7 +37,14 @@ struct LayerNormParams {
               {"mean", mean},
               {"rstd", rstd}});
     auto [num_rows, d_model] = c.dims<2>("x", x, {"num_rows", "d_model"});
-    c.shape("branch", branch, {num_rows, d_model});
+    c.require(top_k == 1 || inverse_permutation, "top_k",
+              "\"top_k\" applies to \"inverse_permutation\", which is absent");
+    c.require(branch || !inverse_permutation, "inverse_permutation",
+              "\"inverse_permutation\" applies to \"branch\", which is absent");
+    c.range("top_k", top_k, 1, static_cast<double>(inverse_permutation.size()));
+    const Dim num_routed{"num_routed", num_rows * top_k};
+    c.index("inverse_permutation", inverse_permutation, {num_routed});
+    c.shape("branch", branch, {inverse_permutation ? num_routed : num_rows, d_model});
     c.shape("weight", weight, {d_model});
     c.shape("bias", bias, {d_model});
     c.shape("y", y, {num_rows, d_model});

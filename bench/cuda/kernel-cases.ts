@@ -82,6 +82,7 @@ export function kernelFamilies(sizes: KernelSizes): KernelFamily[] {
       family("paper", (device) => [routingCase(device, paper, topK)]),
       products("paper", (device) => expertCases(device, paper, topK)),
       family("paper", (device) => [combineCase(device, paper, topK)]),
+      family("paper", (device) => [layerNormCase(device, paper, topK)]),
     ]),
     family("paper", (device) => [generateCase(device, paper)]),
     family("paper", (device) => [layerNormCase(device, paper)]),

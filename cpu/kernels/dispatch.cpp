@@ -4,35 +4,9 @@
 
 #include "cpu/kernels/index_check.h"
 #include "cpu/kernels/parallel.h"
+#include "cpu/kernels/routed_rows.h"
 
 namespace hr::HR_ISA_NAMESPACE {
-
-namespace {
-
-constexpr int kSlots = 4;  // rows read at once
-
-// out += rows[0] + rows[1] + ..., added one after the other.
-template <int kCount>
-void add_rows(const Real* const (&rows)[kSlots], int64_t n, Real* out) {
-  const Real *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
-#pragma omp simd
-  for (int64_t j = 0; j < n; ++j) {
-    Real sum = out[j] + r0[j];
-    if constexpr (kCount > 1) sum += r1[j];
-    if constexpr (kCount > 2) sum += r2[j];
-    if constexpr (kCount > 3) sum += r3[j];
-    out[j] = sum;
-  }
-}
-
-void add_rows(const Real* const (&rows)[kSlots], int count, int64_t n, Real* out) {
-  if (count == 1) add_rows<1>(rows, n, out);
-  if (count == 2) add_rows<2>(rows, n, out);
-  if (count == 3) add_rows<3>(rows, n, out);
-  if (count == 4) add_rows<4>(rows, n, out);
-}
-
-}  // namespace
 
 // A stable counting sort in two passes over blocks of pairs: how many of a block go to each expert, then,
 // from the row where each block's share of each expert begins, where every pair goes.
@@ -79,29 +53,13 @@ void dispatch(Context& ctx, const DispatchParams& p) {
 }
 
 void combine(Context& ctx, const CombineParams& p) {
-  const Real* rows = p.rows.as<Real>();
   const int32_t* inverse_permutation = p.inverse_permutation.as<int32_t>();
   Real* out = p.out.as<Real>();
   const int64_t num_routed = p.rows.shape[0], d_model = p.rows.shape[1], num_tokens = p.out.shape[0];
-  const int64_t top_k = p.top_k;
   check_indices("combine", "inverse_permutation", inverse_permutation, num_routed, -1, num_routed - 1);
-  for_ranges(ctx, num_tokens, rows_per_task(d_model * top_k), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      Real* out_row = out + t * d_model;
-      if (!p.accumulate) {
-        for (int64_t j = 0; j < d_model; ++j) out_row[j] = 0;
-      }
-      const Real* routed[kSlots] = {};
-      int count = 0;
-      for (int64_t slot = 0; slot < top_k; ++slot) {
-        const int32_t row = inverse_permutation[t * top_k + slot];
-        if (row >= 0) routed[count++] = rows + row * d_model;
-        if (count == kSlots || slot + 1 == top_k) {
-          add_rows(routed, count, d_model, out_row);
-          count = 0;
-        }
-      }
-    }
+  const RoutedRows routed{p.rows.as<Real>(), inverse_permutation, p.top_k, d_model};
+  for_ranges(ctx, num_tokens, rows_per_task(d_model * p.top_k), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) routed.sum(t, p.accumulate, out + t * d_model);
   });
 }
 

@@ -4,8 +4,10 @@
 #include "cpu/kernel.h"
 #include "ops/math/philox.h"
 
+#include "cpu/kernels/index_check.h"
 #include "cpu/kernels/partial_sums.h"
 #include "cpu/kernels/philox_words.h"
+#include "cpu/kernels/routed_rows.h"
 
 namespace hr::HR_ISA_NAMESPACE {
 
@@ -73,15 +75,23 @@ void row_gradient(BackwardRow row, RowMeans mean, bool accumulate, Real* d_s, Re
 void layer_norm(Context& ctx, const LayerNormParams& p) {
   const Real* weight = p.weight.as<Real>();
   const Real* bias = p.bias.as<Real>();
+  const int32_t* inverse_permutation = p.inverse_permutation.as<int32_t>();
   const int64_t num_rows = p.x.shape[0], d_model = p.x.shape[1];
   const DropoutMask mask(p.dropout, p.seed, p.call);
-  for_ranges(ctx, num_rows, rows_per_task(d_model), [&](int64_t begin, int64_t end) {
+  const RoutedRows routed{p.branch.as<Real>(), inverse_permutation, p.top_k, d_model};
+  if (inverse_permutation) {
+    const int64_t num_routed = num_rows * p.top_k;
+    check_indices("layer_norm", "inverse_permutation", inverse_permutation, num_routed, -1, num_routed - 1);
+  }
+  for_ranges(ctx, num_rows, rows_per_task(d_model * p.top_k), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t first = row * d_model;
       const Real* s = p.x.as<Real>() + first;
       if (p.branch) {
         Real* sum = p.sum.as<Real>() + first;
-        apply_dropout(mask, first, d_model, p.branch.as<Real>() + first, s, sum);
+        if (inverse_permutation) routed.sum(row, /*accumulate=*/false, sum);
+        const Real* branch = inverse_permutation ? sum : p.branch.as<Real>() + first;
+        apply_dropout(mask, first, d_model, branch, s, sum);
         s = sum;
       }
       const auto [mean, variance] = row_moments(s, d_model);

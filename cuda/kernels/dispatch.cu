@@ -7,11 +7,11 @@
 //
 //   dispatch  bytes  indices read three times (once from cache), two permutations written, kMostCounts counts
 //             grid   one block a chunk: 88 for 11264 tokens and top_k 8
-//   combine   bytes  routed rows read and out written, 16 bytes a lane, kSlots rows of a token under way
+//   combine   bytes  routed rows read and out written, 16 bytes a lane, up to 8 rows of a token under way
 //             grid   one warp a token
 #include "cuda/kernels/index_check.h"
 #include "cuda/kernels/index_failure.h"
-#include "cuda/kernels/quads.h"
+#include "cuda/kernels/routed_rows.h"
 #include "cuda/kernels/row_reduce.h"
 #include "cuda/kernels/warp_counts.h"
 #include "ops/math/host_device.h"
@@ -218,42 +218,21 @@ Chunks chunks_of(Context& ctx, const DispatchParams& p) {
 // out[t] (+)= Σ_slot rows[inverse_permutation[t · top_k + slot]]
 struct CombineKernel {
   static constexpr int kThreads = kBlockThreads;
-  static constexpr int kSlots = 4;
-  const float* rows;                   // [num_tokens · top_k, d_model]
-  const int32_t* inverse_permutation;  // [num_tokens, top_k]
-  float* out;                          // [num_tokens, d_model]
+  static constexpr int kMinBlocks = 4;
+  RoutedRows routed;
+  float* out;  // [num_tokens, d_model]
   int64_t num_tokens;
-  int d_model, top_k;
-  bool accumulate, aligned;
+  bool accumulate;
 
   HR_DEVICE void operator()() const {
     const int64_t token = int64_t{block_x()} * kWarps + warp_index();
     if (token >= num_tokens) return;
-    float* out_row = out + token * d_model;
-    for (int column = 4 * lane_index(); column < d_model; column += 4 * kWarpSize) {
-      const int count = d_model - column;
-      Quad sum = accumulate ? load_quad(out_row + column, count, aligned) : Quad{};
-      for (int slot = 0; slot < top_k; slot += kSlots) add_slots(token, slot, column, sum);
-      store_quad(out_row + column, sum, count, aligned);
-    }
-  }
-
-  HR_DEVICE void add_slots(int64_t token, int first, int column, Quad& sum) const {
-    int32_t row[kSlots];
-    Quad x[kSlots];
-    HR_UNROLL
-    for (int i = 0; i < kSlots; ++i) {
-      row[i] = first + i < top_k ? inverse_permutation[token * top_k + first + i] : -1;
-    }
-    HR_UNROLL
-    for (int i = 0; i < kSlots; ++i) {
-      if (row[i] >= 0) x[i] = load_quad(rows + int64_t{row[i]} * d_model + column, d_model - column, aligned);
-    }
-    HR_UNROLL
-    for (int i = 0; i < kSlots; ++i) {
-      if (row[i] < 0) continue;
-      HR_UNROLL
-      for (int j = 0; j < 4; ++j) sum.v[j] += x[i].v[j];
+    float* out_row = out + token * routed.d_model;
+    for (int column = 4 * lane_index(); column < routed.d_model; column += 4 * kWarpSize) {
+      const int count = routed.d_model - column;
+      Quad sum = accumulate ? load_quad(out_row + column, count, routed.aligned) : Quad{};
+      routed.add(token, column, sum);
+      store_quad(out_row + column, sum, count, routed.aligned);
     }
   }
 };
@@ -276,9 +255,9 @@ void combine(Context& ctx, const CombineParams& p) {
   const int64_t num_routed = p.rows.shape[0], d_model = p.rows.shape[1], num_tokens = p.out.shape[0];
   check_indices(ctx, "combine", "inverse_permutation", inverse_permutation, num_routed, -1, num_routed - 1);
   const bool aligned = d_model % 4 == 0 && is_aligned16(p.rows.data) && is_aligned16(p.out.data);
-  launch(ctx,
-         CombineKernel{p.rows.as<float>(), inverse_permutation, p.out.as<float>(), num_tokens,
-                       static_cast<int>(d_model), p.top_k, p.accumulate, aligned},
+  const RoutedRows routed{p.rows.as<float>(), inverse_permutation, static_cast<int>(d_model), p.top_k,
+                          aligned};
+  launch(ctx, CombineKernel{routed, p.out.as<float>(), num_tokens, p.accumulate},
          {ceil_div(num_tokens, kWarps)});
 }
 

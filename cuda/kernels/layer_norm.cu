@@ -4,12 +4,15 @@
 // A row is for a warp up to kWideRow numbers, else for a block; a thread holds kHeld quads of it in registers
 // from the first pass to the last. What is longer still is read again from cache.
 //
-//   forward   bytes  x and branch read, sum and y written; mean and rstd kept. One pass over memory
+//   forward   bytes  x and branch read, sum and y written; mean and rstd kept. One pass over memory; a branch
+//                    in expert order is summed as it is read: top_k rows instead of one
 //             exact  mean in two passes, the second over centred numbers
 //   backward  bytes  d_y and s read, d_x and d_branch written. Blocks own ranges of rows, threads columns:
 //                    d_weight and d_bias are summed in registers, then [kMostRanges, 2 · d_model] in order
 #include "cuda/kernels/column_sums.h"
 #include "cuda/kernels/dropout_mask.h"
+#include "cuda/kernels/index_check.h"
+#include "cuda/kernels/routed_rows.h"
 #include "cuda/kernels/row_reduce.h"
 
 namespace hr::cuda {
@@ -36,9 +39,10 @@ HR_DEVICE void for_quads_of_row(int width, Fn&& fn) {
 template <int kRowThreads>
 struct LayerNormKernel {
   static constexpr int kThreads = kReduceThreads;
+  static constexpr int kMinBlocks = 3;
   using Row = RowThreads<kRowThreads>;
   const float* x;       // [num_rows, width]
-  const float* branch;  // [num_rows, width], or null
+  RoutedRows branch;    // rows null: none; inverse_permutation null: [num_rows, width]
   const float* weight;  // [width]
   const float* bias;    // [width]
   float* y;             // [num_rows, width]
@@ -56,10 +60,16 @@ struct LayerNormKernel {
     if (row >= num_rows) return;
     const int64_t first = row * width;
     Quad kept[kHeld];
+    if (is_routed()) combine(row, kept);
+    const auto branch_quad = [&](int column, int held) {
+      if (is_routed() && held < kHeld) return kept[held];
+      return load_quad((is_routed() ? sum : branch.rows) + first + column, width - column, aligned);
+    };
 
     float total = 0;
     for_quads_of_row<kRowThreads>(width, [&](int column, int held) {
-      const Quad s = sum_branch(first, column);
+      Quad s = load_quad(x + first + column, width - column, aligned);
+      if (branch.rows) add_branch(first + column, width - column, branch_quad(column, held), s);
       if (held < kHeld) kept[held] = s;
       HR_UNROLL
       for (int i = 0; i < 4; ++i) total += s.v[i];
@@ -97,17 +107,29 @@ struct LayerNormKernel {
     }
   }
 
-  // x + dropout(branch), stored as `sum`.
-  HR_DEVICE Quad sum_branch(int64_t first, int column) const {
-    const int64_t at = first + column;
-    Quad s = load_quad(x + at, width - column, aligned);
-    if (!branch) return s;
-    Quad added = load_quad(branch + at, width - column, aligned);
-    mask.apply(at, added);
+ private:
+  HR_DEVICE bool is_routed() const { return branch.inverse_permutation; }
+
+  // The branch of a row from its routed rows: in `kept`, or in place of `sum` where the quad is not kept.
+  HR_DEVICE void combine(int64_t row, Quad (&kept)[kHeld]) const {
+    int held = 0;
+    for (int column = 4 * Row::index(); column < width; column += 4 * kRowThreads, ++held) {
+      Quad combined{};
+      branch.add(row, column, combined);
+      HR_UNROLL
+      for (int i = 0; i < kHeld; ++i) {  // not kept[held]: registers have no index
+        if (i == held) kept[i] = combined;
+      }
+      if (held >= kHeld) store_quad(sum + row * width + column, combined, width - column, aligned);
+    }
+  }
+
+  // s += dropout(branch), stored as `sum`.
+  HR_DEVICE void add_branch(int64_t at, int count, Quad branch_quad, Quad& s) const {
+    mask.apply(at, branch_quad);
     HR_UNROLL
-    for (int i = 0; i < 4; ++i) s.v[i] += added.v[i];
-    store_quad(sum + at, s, width - column, aligned);
-    return s;
+    for (int i = 0; i < 4; ++i) s.v[i] += branch_quad.v[i];
+    store_quad(sum + at, s, count, aligned);
   }
 };
 
@@ -263,11 +285,13 @@ template <int kRowThreads>
 void normalise(Context& ctx, const LayerNormParams& p) {
   const int64_t num_rows = p.x.shape[0], width = p.x.shape[1];
   using Kernel = LayerNormKernel<kRowThreads>;
+  const bool aligned = all_aligned(width, p.x, p.branch, p.weight, p.bias, p.y, p.sum);
+  const RoutedRows branch{p.branch.as<float>(), p.inverse_permutation.as<int32_t>(), static_cast<int>(width),
+                          p.top_k, aligned};
   launch(ctx,
-         Kernel{p.x.as<float>(), p.branch.as<float>(), p.weight.as<float>(), p.bias.as<float>(),
-                p.y.as<float>(), p.sum.as<float>(), p.mean.as<float>(), p.rstd.as<float>(), num_rows,
-                static_cast<int>(width), static_cast<float>(p.eps), DropoutMask(p.dropout, p.seed, p.call),
-                all_aligned(width, p.x, p.branch, p.weight, p.bias, p.y, p.sum)},
+         Kernel{p.x.as<float>(), branch, p.weight.as<float>(), p.bias.as<float>(), p.y.as<float>(),
+                p.sum.as<float>(), p.mean.as<float>(), p.rstd.as<float>(), num_rows, static_cast<int>(width),
+                static_cast<float>(p.eps), DropoutMask(p.dropout, p.seed, p.call), aligned},
          {ceil_div(num_rows, Kernel::Row::kRows)}, Kernel::Row::kSharedBytes);
 }
 
@@ -292,6 +316,11 @@ void differentiate(Context& ctx, const LayerNormBackwardParams& p) {
 }  // namespace
 
 void layer_norm(Context& ctx, const LayerNormParams& p) {
+  if (p.inverse_permutation) {
+    const int64_t num_routed = p.inverse_permutation.shape[0];
+    check_indices(ctx, "layer_norm", "inverse_permutation", p.inverse_permutation.as<int32_t>(), num_routed,
+                  -1, num_routed - 1);
+  }
   p.x.shape[1] <= kWideRow ? normalise<kWarpSize>(ctx, p) : normalise<kReduceThreads>(ctx, p);
 }
 

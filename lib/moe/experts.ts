@@ -3,7 +3,8 @@ import { Initializer } from "../nn/initializer.js";
 import { Module } from "../nn/module.js";
 import type { Parameter } from "../nn/parameter.js";
 import type { Activation } from "../ops/activation.js";
-import { mixExperts } from "../ops/grouped-gemm.js";
+import { combine, type RoutedRows } from "../ops/dispatch.js";
+import { expertRows } from "../ops/grouped-gemm.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Routing } from "./router.js";
 
@@ -49,8 +50,13 @@ export class Experts extends Module {
    * @returns `[numTokens, dModel]`: for each token the weighted sum over its experts.
    */
   forward(x: FloatTensor, routing: Routing): FloatTensor<[number, number]> {
+    return combine(this.rows(x, routing));
+  }
+
+  /** {@link forward}, with the sum over a token's experts left to the op that takes the rows. */
+  rows(x: FloatTensor, routing: Routing): RoutedRows {
     const weights = { w1: this.w1.value, b1: this.b1.value, w2: this.w2.value, b2: this.b2.value };
     const options = { activation: this.#activation, dropout: this.dropout.next() };
-    return mixExperts(x, routing.expertWeights, routing, weights, options);
+    return expertRows(x, routing.expertWeights, routing, weights, options);
   }
 }

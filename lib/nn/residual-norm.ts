@@ -1,6 +1,7 @@
+import { combine, type RoutedRows } from "../ops/dispatch.js";
 import { dropout } from "../ops/dropout.js";
 import { layerNorm } from "../ops/layer-norm.js";
-import type { FloatTensor } from "../tensor.js";
+import { type FloatTensor, Tensor } from "../tensor.js";
 import type { Dropout } from "./dropout.js";
 import { Initializer } from "./initializer.js";
 import { LayerNorm } from "./layer-norm.js";
@@ -36,10 +37,10 @@ export class ResidualNorm extends LayerNorm {
     return this.preNorm ? this.forward(x) : x;
   }
 
-  /** Joins the branch's output with x. */
-  output(x: FloatTensor, branch: FloatTensor): FloatTensor {
+  /** Joins the branch's output with x; post-norm sums routed rows as it does so. */
+  output(x: FloatTensor, branch: FloatTensor | RoutedRows): FloatTensor {
     const options = this.dropout.next();
-    if (this.preNorm) return dropout(branch, options, x);
+    if (this.preNorm) return dropout(branch instanceof Tensor ? branch : combine(branch), options, x);
     return layerNorm(x, branch, this.weight.value, this.bias.value, { dropout: options });
   }
 }

@@ -65,9 +65,14 @@ export class TransformerXLLayer extends Module {
     router: Router | null,
   ): { hidden: FloatTensor; routing: Routing | null } {
     const attended = this.attend(hidden, memory, relative);
-    const x = this.feedForwardNorm.input(attended);
-    const { y, routing } = this.#transform(x, router);
-    return { hidden: this.feedForwardNorm.output(attended, y), routing };
+    const norm = this.feedForwardNorm;
+    if (this.feedForward instanceof FeedForward) {
+      const y = this.feedForward.forward(norm.input(attended));
+      return { hidden: norm.output(attended, y), routing: null };
+    }
+    if (!router) throw new ValueError("TransformerXLLayer", "router", "a layer with experts got no router");
+    const { y, routing } = this.feedForward.forward(attended, router, norm);
+    return { hidden: y, routing };
   }
 
   /** The first half: attention with its residual and norm. Arguments as in {@link forward}. */
@@ -75,11 +80,5 @@ export class TransformerXLLayer extends Module {
     const norm = this.attentionNorm;
     const attended = this.attention.forward(norm.input(hidden), memory && norm.input(memory), relative);
     return norm.output(hidden, attended);
-  }
-
-  #transform(x: FloatTensor, router: Router | null): { y: FloatTensor; routing: Routing | null } {
-    if (this.feedForward instanceof FeedForward) return { y: this.feedForward.forward(x), routing: null };
-    if (!router) throw new ValueError("TransformerXLLayer", "router", "a layer with experts got no router");
-    return this.feedForward.forward(x, router);
   }
 }

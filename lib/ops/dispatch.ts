@@ -1,7 +1,8 @@
+import { type Gradients, record } from "../autograd/tape.js";
 import { native } from "../native.js";
 import { checkInteger } from "../options.js";
-import { empty, type IndexTensor } from "../tensor.js";
-import { expectRank } from "./view.js";
+import { empty, type FloatTensor, type IndexTensor, type Tensor } from "../tensor.js";
+import { expectRank, rowsOf } from "./view.js";
 
 /** Where each routed (token, slot) pair goes. Stays on the device. */
 export interface Dispatch {
@@ -45,4 +46,47 @@ export function dispatch(
     inversePermutation.handle,
   );
   return { expertOffsets, permutation, inversePermutation, topK, dense };
+}
+
+/**
+ * What a function of the tokens' routed rows hands to the op that sums them, {@link combine} or `layerNorm`. That op
+ * takes over the rows, which it frees, and their backward rule: good for one use.
+ */
+export interface RoutedRows {
+  /** `[numTokens · topK, d]` in expert order; `[numTokens, d]`, summed already, where `routed` is null. */
+  readonly rows: FloatTensor<[number, number]>;
+  readonly routed: Dispatch | null;
+  /** What the rows were made of. */
+  readonly inputs: readonly Tensor[];
+  /** Passes the gradient of the sums, `[numTokens, d]`, on to the inputs. */
+  readonly backward: (gradients: Gradients, dSums: FloatTensor) => void;
+}
+
+/** The sum of each token's rows in slot order, `[numTokens, d]`. */
+export function combine({ rows, routed, inputs, backward }: RoutedRows): FloatTensor<[number, number]> {
+  let sums = rows;
+  if (routed) {
+    const { inversePermutation, topK } = routed;
+    const [numRouted, d] = rows.shape;
+    sums = empty(rows.dtype, [numRouted / topK, d] as [number, number], rows.device);
+    native().ops.combine(rows.handle, inversePermutation.handle, sums.handle, topK, false);
+    rows.dispose();
+  }
+  record(inputs, [sums], (gradients) => {
+    const dSums = gradients.of(sums);
+    if (dSums) backward(gradients, dSums);
+  });
+  return sums;
+}
+
+/** A tensor with a row for each token, in the place of routed rows. */
+export function summedRows(x: FloatTensor): RoutedRows {
+  return {
+    rows: rowsOf(x),
+    routed: null,
+    inputs: [x],
+    backward: (gradients, dX) => {
+      gradients.add(x, dX);
+    },
+  };
 }

@@ -1,8 +1,8 @@
-import { record } from "../autograd/tape.js";
+import type { Gradients } from "../autograd/tape.js";
 import { native } from "../native.js";
 import type { Activation } from "../native-ops.gen.js";
 import { empty, emptyLike, type FloatTensor } from "../tensor.js";
-import type { Dispatch } from "./dispatch.js";
+import { combine, type Dispatch, type RoutedRows } from "./dispatch.js";
 import { type Dropout, noDropout } from "./dropout.js";
 import { expectRank } from "./view.js";
 
@@ -35,9 +35,20 @@ export function mixExperts(
   x: FloatTensor,
   expertWeights: FloatTensor,
   routed: Dispatch,
-  { w1, b1, w2, b2 }: ExpertWeights,
+  weights: ExpertWeights,
   options: { activation?: Activation; dropout?: Dropout } = {},
 ): FloatTensor<[number, number]> {
+  return combine(expertRows(x, expertWeights, routed, weights, options));
+}
+
+/** {@link mixExperts} up to the sum over a token's rows, which is left to the op that takes them. */
+export function expertRows(
+  x: FloatTensor,
+  expertWeights: FloatTensor,
+  routed: Dispatch,
+  { w1, b1, w2, b2 }: ExpertWeights,
+  options: { activation?: Activation; dropout?: Dropout } = {},
+): RoutedRows {
   const { activation = "relu", dropout: { probability, seed, call } = noDropout } = options;
   expectRank("mixExperts", "x", x, 2);
   expectRank("mixExperts", "w1", w1, 3);
@@ -72,12 +83,8 @@ export function mixExperts(
     seed,
     call,
   );
-  const y = empty(device.float, [numTokens, dModel] as [number, number], device);
-  sumOverExperts(hidden, { weight: w2, bias: b2, scale }, routed, { buffer: y, accumulate: false });
 
-  record([x, expertWeights, w1, b1, w2, b2], [y], (gradients) => {
-    const dY = gradients.of(y);
-    if (!dY) return;
+  const backward = (gradients: Gradients, dY: FloatTensor): void => {
     const dHidden = emptyLike(hidden);
     const dScale = emptyLike(scale);
     ops.groupedGemmDgrad(
@@ -131,8 +138,13 @@ export function mixExperts(
     if (gradients.wants(x)) {
       sumOverExperts(dHidden, { weight: w1, transposeWeight: true }, routed, gradients.target(x));
     }
-  });
-  return y;
+  };
+  const inputs = [x, expertWeights, w1, b1, w2, b2];
+  const product = { weight: w2, bias: b2, scale };
+  if (!routed.dense) return { rows: expertProducts(hidden, product, routed), routed, inputs, backward };
+  const rows = empty(device.float, [numTokens, dModel] as [number, number], device);
+  sumOverExperts(hidden, product, routed, { buffer: rows, accumulate: false });
+  return { rows, routed: null, inputs, backward };
 }
 
 /** What multiplies the rows of each expert; `scale`, by flat index, is that of the bias. */
@@ -143,33 +155,21 @@ interface ExpertProduct {
   scale?: FloatTensor;
 }
 
-/** out[token] (+)= the sum of `rows · W[e] + s · bias[e]` over the token's rows. */
-function sumOverExperts(
+/** `rows · W[e] + s · bias[e]` in expert order. */
+function expertProducts(
   rows: FloatTensor,
-  { weight, transposeWeight = false, bias, scale }: ExpertProduct,
+  product: ExpertProduct,
   routed: Dispatch,
-  { buffer: out, accumulate }: { buffer: FloatTensor; accumulate: boolean },
-): void {
-  const { ops } = native();
-  const { permutation, expertOffsets, inversePermutation, topK, dense } = routed;
-  const operands = [
-    weight.handle,
-    bias?.handle ?? null,
-    scale?.handle ?? null,
-    permutation.handle,
-    expertOffsets.handle,
-  ] as const;
-  if (dense) {
-    ops.groupedGemmSum(rows.handle, ...operands, out.handle, transposeWeight, accumulate);
-    return;
-  }
-  const products = empty(rows.device.float, [permutation.size, out.shape[1] ?? 0], rows.device);
-  ops.groupedGemm(
+): FloatTensor<[number, number]> {
+  const { weight, transposeWeight = false, scale } = product;
+  const width = weight.shape[transposeWeight ? 2 : 1] ?? 0;
+  const products = empty(rows.dtype, [routed.permutation.size, width] as [number, number], rows.device);
+  native().ops.groupedGemm(
     rows.handle,
-    ...operands,
+    ...operandsOf(product, routed),
     products.handle,
     null,
-    topK,
+    routed.topK,
     false,
     transposeWeight,
     scale ? "bias" : "none",
@@ -178,6 +178,34 @@ function sumOverExperts(
     0,
     0,
   );
-  ops.combine(products.handle, inversePermutation.handle, out.handle, topK, accumulate);
+  return products;
+}
+
+/** out[token] (+)= the sum of the products of the token's rows. */
+function sumOverExperts(
+  rows: FloatTensor,
+  product: ExpertProduct,
+  routed: Dispatch,
+  { buffer: out, accumulate }: { buffer: FloatTensor; accumulate: boolean },
+): void {
+  const { ops } = native();
+  if (routed.dense) {
+    const { transposeWeight = false } = product;
+    const operands = operandsOf(product, routed);
+    ops.groupedGemmSum(rows.handle, ...operands, out.handle, transposeWeight, accumulate);
+    return;
+  }
+  const products = expertProducts(rows, product, routed);
+  ops.combine(products.handle, routed.inversePermutation.handle, out.handle, routed.topK, accumulate);
   products.dispose();
+}
+
+function operandsOf({ weight, bias, scale }: ExpertProduct, { permutation, expertOffsets }: Dispatch) {
+  return [
+    weight.handle,
+    bias?.handle ?? null,
+    scale?.handle ?? null,
+    permutation.handle,
+    expertOffsets.handle,
+  ] as const;
 }

@@ -1,6 +1,7 @@
 import { record } from "../autograd/tape.js";
 import { native } from "../native.js";
-import { empty, emptyLike, type FloatTensor, type Shape } from "../tensor.js";
+import { empty, emptyLike, type FloatTensor, type Shape, Tensor } from "../tensor.js";
+import { type RoutedRows, summedRows } from "./dispatch.js";
 import { type Dropout, noDropout } from "./dropout.js";
 import { rowsOf } from "./view.js";
 
@@ -10,14 +11,14 @@ import { rowsOf } from "./view.js";
  *     s = x + dropout(branch);   y = (s - mean) / sqrt(variance + eps) · weight + bias
  *
  * @param x `[..., d]`, the residual stream.
- * @param branch Shape of x, or null.
+ * @param branch Shape of x, or null. Of {@link RoutedRows} the op makes the sums itself.
  * @param weight `[d]`.
  * @param bias `[d]`.
  * @returns Shape of x.
  */
 export function layerNorm<S extends Shape>(
   x: FloatTensor<S>,
-  branch: FloatTensor | null,
+  branch: FloatTensor | RoutedRows | null,
   weight: FloatTensor,
   bias: FloatTensor,
   options: { eps?: number; dropout?: Dropout } = {},
@@ -27,32 +28,36 @@ export function layerNorm<S extends Shape>(
   const { device } = x;
   const x2 = rowsOf(x);
   const [count] = x2.shape;
+  const added = branch instanceof Tensor ? summedRows(branch) : branch;
   const y = emptyLike(x);
-  const sum = branch ? empty(device.float, x2.shape, device) : null;
+  const sum = added ? empty(device.float, x2.shape, device) : null;
   const mean = empty(device.float, [count], device);
   const rstd = empty(device.float, [count], device);
   ops.layerNorm(
     x2.handle,
-    branch ? rowsOf(branch).handle : null,
+    added?.rows.handle ?? null,
+    added?.routed?.inversePermutation.handle ?? null,
     weight.handle,
     bias.handle,
     rowsOf(y).handle,
     sum?.handle ?? null,
     mean.handle,
     rstd.handle,
+    added?.routed?.topK ?? 1,
     eps,
     probability,
     seed,
     call,
   );
-  record([x, branch, weight, bias], [y], (gradients) => {
+  added?.rows.dispose();
+  record([x, ...(added?.inputs ?? []), weight, bias], [y], (gradients) => {
     const dY = gradients.of(y);
     if (!dY) return;
     // Always computed: d_x is what everything else is made of.
     const { buffer: dX, accumulate } = gradients.wants(x)
       ? gradients.target(x)
       : { buffer: emptyLike(x2), accumulate: false };
-    const dBranch = gradients.wants(branch) ? emptyLike(branch) : null;
+    const dBranch = added?.inputs.some((input) => gradients.wants(input)) ? emptyLike(x2) : null;
     ops.layerNormBackward(
       rowsOf(dY).handle,
       (sum ?? x2).handle,
@@ -60,7 +65,7 @@ export function layerNorm<S extends Shape>(
       rstd.handle,
       weight.handle,
       rowsOf(dX).handle,
-      dBranch ? rowsOf(dBranch).handle : null,
+      dBranch?.handle ?? null,
       gradients.sink(weight).handle,
       gradients.sink(bias).handle,
       accumulate,
@@ -68,7 +73,7 @@ export function layerNorm<S extends Shape>(
       seed,
       call,
     );
-    if (dBranch && branch) gradients.add(branch, dBranch);
+    if (dBranch) added?.backward(gradients, dBranch);
   });
   return y;
 }

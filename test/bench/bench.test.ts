@@ -39,6 +39,7 @@ describe("bench --quick", () => {
     "gemm tn 512x512x512",
     "combine k=8",
     "layer_norm with residual",
+    "layer_norm of routed rows k=8",
     "adam",
   ])("has %s", (name) => {
     const results = report.ops.filter((op) => op.name === name);

@@ -24,6 +24,7 @@ describe("the kernel benchmark", () => {
     ["combine k=2", ["f32"]],
     ["hyper_router_generate, 2 layers", ["f32"]],
     ["layer_norm with residual", ["f32"]],
+    ["layer_norm of routed rows k=2", ["f32"]],
     ["cross_entropy_backward", ["f32"]],
     ["adam", ["f32"]],
   ])("has %s", (name, dtypes) => {

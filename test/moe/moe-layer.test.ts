@@ -9,6 +9,7 @@ import { Dropout } from "../../lib/nn/dropout.js";
 import { FeedForward } from "../../lib/nn/feed-forward.js";
 import { Initializer } from "../../lib/nn/initializer.js";
 import { requireGrad } from "../../lib/nn/parameter.js";
+import { ResidualNorm } from "../../lib/nn/residual-norm.js";
 import { mul } from "../../lib/ops/elementwise.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { routerEntropy } from "../../lib/ops/router.js";
@@ -105,6 +106,28 @@ describe("MoELayer", () => {
       return route(zeros([numTokens, 256], device), { weight, bias, topK, gate: gates.smoe }).dense;
     };
     expect([isDense(2048, 2), isDense(2047, 2), isDense(2048, 1)]).toEqual([true, false, false]);
+  });
+
+  test.each([false, true])("a norm around the experts is that around y; preNorm %j", (preNorm) => {
+    const { init, dropout, layer } = build(4);
+    const norm = new ResidualNorm({ d: dModel, preNorm, dropout }, init);
+    const x = init.normal([3, 2, dModel], { std: 1 });
+    const cotangent = init.normal(x.shape, { std: 1 }).value;
+    const router = routerOf(init, 4, 2);
+    const trained = [x, ...layer.parameters(), ...norm.parameters()];
+    const results = [
+      () => layer.forward(x.value, router, norm).y,
+      () => norm.output(x.value, layer.forward(norm.input(x.value), router).y),
+    ].map((forward) => {
+      for (const parameter of trained) parameter.gradient().set(new Float64Array(parameter.size));
+      const { y } = backward(() => {
+        const y = forward();
+        return { loss: sum(mul(y, cotangent)), y };
+      });
+      expect(y.shape).toEqual(x.shape);
+      return [y, ...trained.map((parameter) => parameter.gradient())].flatMap((t) => [...t.dataSync()]);
+    });
+    results[0]!.forEach((value, i) => expect(value).toBeCloseTo(results[1]![i]!, 12));
   });
 
   test("all tokens to one expert: the others get exactly zero gradient", () => {

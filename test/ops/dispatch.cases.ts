@@ -1,4 +1,4 @@
-import { grid, range, sumOf } from "../support/nd-array.js";
+import { range } from "../support/nd-array.js";
 import {
   badDType,
   badShape,
@@ -10,7 +10,7 @@ import {
   output,
   target,
 } from "../support/op-case.js";
-import { routing, sortByExpert, type Spread } from "../support/routing.js";
+import { combinedRows, routedRows, routing, sortByExpert, type Spread } from "../support/routing.js";
 import { reduction } from "../support/tolerance.js";
 
 interface Sizes {
@@ -41,6 +41,7 @@ const cases: Record<string, Sizes> = {
   },
   "many experts": { tokens: 97, experts: 130, topK: 2, dModel: 5, accumulate: true },
   "more experts than tokens": { tokens: 601, experts: 1300, topK: 2 },
+  "many slots": { tokens: 9, experts: 23, topK: 19, dModel: 7 },
   "several tasks": { tokens: 3001, experts: 16, topK: 2, dModel: 5 },
 };
 
@@ -118,18 +119,10 @@ const combine = opCases({
   op: "combine",
   cases,
   args: ({ tokens, experts, topK, spread, dModel = 1, accumulate = false }: Sizes) => {
-    const { inversePermutation, numRows } = routing(tokens, experts, topK, spread);
+    const routed = routing(tokens, experts, topK, spread);
     return {
-      rows: {
-        dtype: "float" as const,
-        shape: [tokens * topK, dModel],
-        // Rows past the last routed one are never read.
-        values: (random: { normals(count: number, mean: number, std: number): number[] }) =>
-          random
-            .normals(tokens * topK * dModel, 0, 1)
-            .map((value, i) => (i < numRows * dModel ? value : NaN)),
-      },
-      inversePermutation: int32([tokens * topK], inversePermutation),
+      rows: routedRows(routed, dModel),
+      inversePermutation: int32([tokens * topK], routed.inversePermutation),
       out: target([tokens, dModel], accumulate),
       topK,
       accumulate,
@@ -137,13 +130,7 @@ const combine = opCases({
   },
   tolerance: ({ topK }) => reduction(topK),
   oracle: ({ rows, inversePermutation, out, topK, accumulate }) => ({
-    out: grid(out.shape, (t, j) => {
-      const sum = sumOf(topK, (slot) => {
-        const row = inversePermutation.at(t * topK + slot);
-        return row < 0 ? 0 : rows.at(row, j);
-      });
-      return sum + (accumulate ? out.at(t, j) : 0);
-    }),
+    out: combinedRows(rows, inversePermutation, topK).map((sum, i) => sum + (accumulate ? out.flat(i) : 0)),
   }),
   bad: [
     badValue("top_k 0", { topK: 0 }, '"top_k" is 0, expected 1 to 99'),

@@ -2,11 +2,13 @@ import { add } from "../../lib/ops/elementwise.js";
 import { layerNorm } from "../../lib/ops/layer-norm.js";
 import { grid, type NdArray, range, sumOf } from "../support/nd-array.js";
 import {
+  badDType,
   badShape,
   badValue,
   type Family,
   filled,
   type GradientCase,
+  int32,
   normal,
   opCases,
   optional,
@@ -15,12 +17,17 @@ import {
   uniform,
 } from "../support/op-case.js";
 import { dropoutFactors } from "../support/philox.js";
+import { combinedRows, routedRows, routing, type Spread } from "../support/routing.js";
 import { reduction } from "../support/tolerance.js";
 
 interface Sizes {
   rows: number;
   d: number;
   branch?: boolean;
+  /** The branch is the sum of topK routed rows. */
+  experts?: number;
+  topK?: number;
+  spread?: Spread;
   dropout?: number;
   eps?: number;
   /** Mean of the rows, in standard deviations. */
@@ -42,13 +49,27 @@ const cases: Record<string, Sizes> = {
   "very wide rows": { rows: 3, d: 4500, branch: true, dropout: 0.1, accumulate: true },
 };
 
+/** Cases of the forward op whose branch is summed from routed rows. */
+const routedCases: Record<string, Sizes> = {
+  "one token": { rows: 1, d: 7, experts: 9, topK: 4 },
+  "one expert": { rows: 33, d: 65, experts: 1, topK: 1 },
+  "k = E": { rows: 17, d: 31, experts: 5, topK: 5, dropout: 0.1 },
+  "an expert without tokens": { rows: 9, d: 64, experts: 4, topK: 2, spread: "one empty", dropout: 0.25 },
+  "all tokens to one expert": { rows: 33, d: 36, experts: 4, topK: 1, spread: "all to one", dropout: 0.1 },
+  "dropped pairs": { rows: 33, d: 36, experts: 4, topK: 2, spread: "dropped", dropout: 0.1 },
+  "more slots than are read at once": { rows: 5, d: 130, experts: 23, topK: 19 },
+  "routed rows, several tasks": { rows: 400, d: 97, experts: 6, topK: 2, dropout: 0.1 },
+  "wide routed rows": { rows: 9, d: 602, experts: 5, topK: 2, spread: "dropped", dropout: 0.1 },
+  "very wide routed rows": { rows: 3, d: 4500, experts: 5, topK: 3, dropout: 0.1 },
+};
+
 interface Row {
   s: number[];
   mean: number;
   rstd: number;
 }
 
-/** Each row of x + dropout(branch) with its moments. */
+/** Each row of x + dropout(branch) with its moments; branch in the order of x. */
 function normalised(x: NdArray, branch: NdArray | null, factors: readonly number[], eps: number): Row[] {
   const [count, d] = x.shape as [number, number];
   return range(count).map((row) => {
@@ -63,23 +84,39 @@ const seeds = { seed: 3, call: 9 };
 
 const forward = opCases({
   op: "layerNorm",
-  cases,
-  args: ({ rows, d, branch = false, dropout = 0, eps = 1e-5, offset = 0 }: Sizes) => ({
-    x: normal([rows, d], { mean: offset }),
-    branch: optional(branch, normal([rows, d])),
-    weight: normal([d], { mean: 1, std: 0.5 }),
-    bias: normal([d]),
-    y: output([rows, d]),
-    sum: optional(branch, output([rows, d])),
-    mean: output([rows]),
-    rstd: output([rows]),
-    eps,
-    dropout,
-    ...seeds,
-  }),
+  cases: { ...cases, ...routedCases },
+  args: ({
+    rows,
+    d,
+    branch = false,
+    experts = 0,
+    topK = 1,
+    spread,
+    dropout = 0,
+    eps = 1e-5,
+    offset = 0,
+  }: Sizes) => {
+    const routed = experts > 0 ? routing(rows, experts, topK, spread) : null;
+    return {
+      x: normal([rows, d], { mean: offset }),
+      branch: routed ? routedRows(routed, d) : optional(branch, normal([rows, d])),
+      inversePermutation: routed && int32([rows * topK], routed.inversePermutation),
+      topK,
+      weight: normal([d], { mean: 1, std: 0.5 }),
+      bias: normal([d]),
+      y: output([rows, d]),
+      sum: optional(branch || routed !== null, output([rows, d])),
+      mean: output([rows]),
+      rstd: output([rows]),
+      eps,
+      dropout,
+      ...seeds,
+    };
+  },
   tolerance: ({ d, offset = 0 }) => reduction(d * (1 + offset * offset)),
-  oracle: ({ x, branch, weight, bias, eps, dropout, seed, call }) => {
-    const rows = normalised(x, branch, dropoutFactors(dropout, { seed, call }, x.size), eps);
+  oracle: ({ x, branch, inversePermutation, topK, weight, bias, eps, dropout, seed, call }) => {
+    const added = branch && inversePermutation ? combinedRows(branch, inversePermutation, topK) : branch;
+    const rows = normalised(x, added, dropoutFactors(dropout, { seed, call }, x.size), eps);
     return {
       y: grid(x.shape, (row, j) => {
         const { s, mean, rstd } = rows[row]!;
@@ -121,6 +158,40 @@ const forward = opCases({
     badShape("rstd of another length", { rstd: output([6]) }, '"rstd" has shape [6]'),
     badShape("y of another shape", { y: output([33, 7]) }, '"y" has shape [33, 7]'),
     badShape("sum of another shape", { sum: output([33, 7]) }, '"sum" has shape [33, 7]'),
+    badShape(
+      "as many branch rows as x has, routed twice",
+      { inversePermutation: int32([14], range(14)), topK: 2 },
+      '"branch" has shape [7, 33], expected [num_routed=14, d_model=33]',
+    ),
+    badShape(
+      "inverse permutation of another length",
+      { inversePermutation: int32([6], range(6)) },
+      '"inverse_permutation" has shape [6], expected [num_routed=7]',
+    ),
+    badDType("float inverse permutation", { inversePermutation: normal([7]) }, "expected i32"),
+    badValue(
+      "top_k 0",
+      { inversePermutation: int32([7], range(7)), topK: 0 },
+      '"top_k" is 0, expected 1 to 7',
+    ),
+    badValue("top_k alone", { topK: 2 }, '"top_k" applies to "inverse_permutation", which is absent'),
+    badValue(
+      "inverse permutation alone",
+      { branch: null, sum: null, inversePermutation: int32([7], range(7)) },
+      '"inverse_permutation" applies to "branch", which is absent',
+    ),
+  ],
+  badContent: [
+    badValue(
+      "row past the end",
+      { inversePermutation: int32([7], [0, 1, 2, 7, 4, 5, 6]) },
+      "layer_norm: inverse_permutation[3] is 7, expected -1 to 6",
+    ),
+    badValue(
+      "below -1",
+      { inversePermutation: int32([7], [0, 1, 2, 3, 4, 5, -2]) },
+      "layer_norm: inverse_permutation[6] is -2",
+    ),
   ],
 });
 

@@ -1,6 +1,7 @@
 import { dispatch } from "../../lib/ops/dispatch.js";
 import { add, scale } from "../../lib/ops/elementwise.js";
-import { mixExperts } from "../../lib/ops/grouped-gemm.js";
+import { expertRows, mixExperts } from "../../lib/ops/grouped-gemm.js";
+import { layerNorm } from "../../lib/ops/layer-norm.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { balanceLoss, routerTopK } from "../../lib/ops/router.js";
 import { type Family, type GradientCase, int32, normal, type Tensors, uniform } from "../support/op-case.js";
@@ -31,6 +32,22 @@ const mix = (t: Tensors, options: Parameters<typeof mixExperts>[4] = {}, dense =
     weightsOf(t),
     options,
   );
+
+/** x and its experts, dropped, summed and normalised in one op. */
+const mixAndNorm = (t: Tensors, dense = false) => {
+  const x = t.float("x");
+  const routed = dispatch(t.index<[number, number]>("indices"), 4, dense);
+  const rows = expertRows(x, t.float("s"), routed, weightsOf(t), {
+    activation: "gelu",
+    dropout: { probability: 0.4, seed: 9, call: 1 },
+  });
+  return layerNorm(x, rows, t.float("weight"), t.float("bias"), {
+    eps: 0.5,
+    dropout: { probability: 0.3, seed: 9, call: 2 },
+  });
+};
+
+const norm = { weight: normal([2], { mean: 1 }), bias: normal([2]) };
 
 const given = (topK: number, spread?: Spread) => ({
   inputs: { x: normal([5, 2]), s: uniform([5, topK], 0.2, 1), ...experts },
@@ -69,6 +86,36 @@ const gradients: GradientCase[] = [
     inputs: { b1: experts.b1, b2: experts.b2 },
     constants: { ...given(2).inputs, ...given(2).constants },
     forward: (t) => mix(t),
+  },
+  ...[1, 2, 4].map((topK) => ({
+    name: `experts and norm, k = ${topK}`,
+    inputs: { ...given(topK).inputs, ...norm },
+    constants: given(topK).constants,
+    forward: (t: Tensors) => mixAndNorm(t),
+  })),
+  {
+    name: "experts and norm, k = E without rows between product and sum",
+    inputs: { ...given(4).inputs, ...norm },
+    constants: given(4).constants,
+    forward: (t) => mixAndNorm(t, true),
+  },
+  {
+    name: "experts and norm, dropped pairs",
+    inputs: { ...given(2, "dropped").inputs, ...norm },
+    constants: given(2, "dropped").constants,
+    forward: (t) => mixAndNorm(t),
+  },
+  {
+    name: "experts and norm, one weight matrix trained",
+    inputs: { w2: experts.w2 },
+    constants: { ...given(2).inputs, ...given(2).constants, ...norm },
+    forward: (t) => mixAndNorm(t),
+  },
+  {
+    name: "experts and norm, the norm alone trained",
+    inputs: norm,
+    constants: { ...given(2).inputs, ...given(2).constants },
+    forward: (t) => mixAndNorm(t),
   },
   {
     name: "two passes through the same experts",

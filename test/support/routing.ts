@@ -1,5 +1,6 @@
+import { grid, NdArray, range, sumOf } from "./nd-array.js";
+import type { TensorSpec } from "./op-case.js";
 import { CaseRandom } from "./random.js";
-import { range } from "./nd-array.js";
 
 /** How the pairs of a case are spread over experts. */
 export type Spread = "random" | "all to one" | "one empty" | "dropped";
@@ -45,6 +46,29 @@ export function sortByExpert(expertIndices: readonly number[], experts: number):
     numRows: pairs.length,
     expertOfRow: pairs.map((f) => expertIndices[f]!),
   };
+}
+
+/** Rows in expert order, `[tokens · topK, width]`. NaN past the last routed row: those are never read. */
+export function routedRows({ permutation, numRows }: Routing, width: number): TensorSpec {
+  const count = permutation.length * width;
+  return {
+    dtype: "float",
+    shape: [permutation.length, width],
+    values: (random) => random.normals(count, 0, 1).map((value, i) => (i < numRows * width ? value : NaN)),
+  };
+}
+
+/** The sum of each token's routed rows, `[tokens, width]`. */
+export function combinedRows(rows: NdArray, inversePermutation: NdArray, topK: number): NdArray {
+  const [numRouted, width] = rows.shape as [number, number];
+  const shape = [numRouted / topK, width];
+  const sums = grid(shape, (t, j) =>
+    sumOf(topK, (slot) => {
+      const row = inversePermutation.at(t * topK + slot);
+      return row < 0 ? 0 : rows.at(row, j);
+    }),
+  );
+  return new NdArray(shape, sums);
 }
 
 function invert(pairs: readonly number[], count: number): number[] {
