@@ -3,12 +3,11 @@
 // registers than the table allows, or that the table lacks; --update rewrites the table.
 //
 // Files whose text and headers did not change since the last time are not compiled again.
-import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { basename, join, relative } from "node:path";
 import { cmakeList } from "./cmake-list.mjs";
 import { capture, CommandError, isOnPath, main, root } from "./command.mjs";
+import { captureLater, forEachParallel } from "./parallel.mjs";
 import { hashFiles, listFiles, readStamp, writeStamp } from "./stamp.mjs";
 
 const table = join(root, "cuda", "registers.json");
@@ -34,14 +33,7 @@ function nvcc(file, target, output) {
     "-MF",
     `${output}.d`,
   ];
-  const child = spawn("nvcc", [...args, "-o", output, file], { cwd: root });
-  let text = "";
-  child.stdout.on("data", (chunk) => (text += chunk));
-  child.stderr.on("data", (chunk) => (text += chunk));
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (status) => resolve({ status, text }));
-  });
+  return captureLater("nvcc", [...args, "-o", output, file]);
 }
 
 /** A hash of what a compilation reads: the headers that it named last time, and its flags. */
@@ -58,7 +50,8 @@ async function compile({ file, target }) {
   const output = join(folder, `${basename(file, ".cu")}.${target.name}`);
   const stamp = `${output}.stamp`;
   if (readStamp(stamp) === inputsOf(file, target, output)) return readFileSync(`${output}.log`, "utf8");
-  const { status, text } = await nvcc(file, target, output);
+  const { status, stdout, stderr } = await nvcc(file, target, output);
+  const text = stdout + stderr;
   if (status !== 0)
     throw new CommandError(`${text}\n${relative(root, file)} does not compile for ${target.name}.`);
   writeFileSync(`${output}.log`, text);
@@ -96,17 +89,6 @@ function plainNames(file, mangled) {
         .replaceAll(/\(hr::(\w+)\)(\d)/g, "$1 $2");
       return `${basename(file, ".cu")} ${name}`;
     });
-}
-
-async function forEachParallel(items, action) {
-  const jobs = Number(process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? availableParallelism());
-  const queue = [...items.entries()];
-  const results = new Array(items.length);
-  const work = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) results[next[0]] = await action(next[1]);
-  };
-  await Promise.all(Array.from({ length: jobs }, work));
-  return results;
 }
 
 /** Kernel to registers on each target, in the order of `targets`; `problems` collects what no table may allow. */

@@ -1,25 +1,52 @@
 // npm run test:mutations: plants the faults of test/emulator/mutations/*.json in the CUDA kernels, one at a time, and
-// expects the op cases on the emulated GPU to find each of them. Further arguments choose files or names.
+// expects the op cases on the emulated GPU to find each of them. Further arguments choose files or names; --sample
+// takes the first two of each file.
 //
 // A mutation is {name, file, find, replace, ops, dtype}: `find` occurs once in `file`; `ops` are the ops whose cases
-// must fail. Works on a copy of the sources, so that the checkout stays as it is.
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+// must fail. The checkout stays as it is: the changed file lies in a folder where the compiler looks first, and the
+// objects made from it are linked with those of the emulated addon.
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
-import { capture, CommandError, isOnPath, main, root } from "./command.mjs";
-import { listFiles, readStamp } from "./stamp.mjs";
+import { buildNative } from "./build-native.mjs";
+import { CommandError, main, root } from "./command.mjs";
+import { captureLater, forEachParallel } from "./parallel.mjs";
+import { listFiles, withLock } from "./stamp.mjs";
 
-const folder = join(root, "build", "mutations");
-const copy = join(folder, "source");
-const build = join(folder, "build");
-const binding = join(build, "Release", "hyperrouter-emulated.node");
+const build = join(root, "build");
+const folder = join(build, "mutations");
 const longestRunMs = 120_000;
+const sampledOfEach = 2;
 
-/** Writes only what differs: the build compiles what was written. */
-function write(file, text) {
-  if (readStamp(file) === text) return;
-  mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, text);
+function readMutations(args) {
+  const words = args.filter((arg) => arg !== "--sample");
+  const mostOfEach = args.includes("--sample") ? sampledOfEach : Infinity;
+  const files = listFiles("test/emulator/mutations").filter((file) => file.endsWith(".json"));
+  return files.flatMap((file) => {
+    const family = basename(file, ".json");
+    return JSON.parse(readFileSync(file, "utf8"))
+      .filter(
+        ({ name }) => words.length === 0 || words.some((word) => family === word || name.includes(word)),
+      )
+      .slice(0, mostOfEach)
+      .map((mutation) => ({ ...mutation, family }));
+  });
+}
+
+/** How each object of the emulated addon is compiled, by source file relative to the root. */
+function readCompilations() {
+  const targets = /CMakeFiles\/(binding|cpu|ops|kernels_\w+|emulator|emulated_cuda|addon_emulated)\.dir\//;
+  const commands = JSON.parse(readFileSync(join(build, "compile_commands.json"), "utf8"));
+  return commands.flatMap(({ command, file }) => {
+    const [, compiler, flags, output] = /^(\S+) (.*) -o (\S+) -c \S+$/.exec(command);
+    return targets.test(output) ? [{ source: relative(root, file), compiler, flags, output }] : [];
+  });
+}
+
+/** Does `source` read `header`, directly or by way of other headers? Paths are relative to the root. */
+function reads(source, header) {
+  if (source === header) return true;
+  const text = existsSync(join(root, source)) ? readFileSync(join(root, source), "utf8") : "";
+  return [...text.matchAll(/^#include "(cuda\/[^"]*)"/gm)].some(([, included]) => reads(included, header));
 }
 
 /** The op families that some ops (in camel case) belong to. */
@@ -30,45 +57,45 @@ function familiesOf(ops) {
   return headers.filter(declares).map((file) => basename(file, ".h"));
 }
 
-/** Brings the copy up to date. Of the CUDA families it keeps those named, so that a fault in a header builds fast. */
-function copySources(families) {
-  const isOther = (file) => {
-    const family = basename(file, ".cu");
-    return file.endsWith(".cu") && existsSync(join(root, "ops", `${family}.h`)) && !families.includes(family);
+/** Does a mutation change the object of `source`? Families whose cases do not run stay as they are. */
+function isChangedBy({ file, ops }) {
+  const families = familiesOf(ops);
+  return ({ source }) => {
+    const family = basename(source, ".cu");
+    const isOther = existsSync(join(root, "ops", `${family}.h`)) && !families.includes(family);
+    return source.endsWith(".cu") && !isOther && reads(source, file);
   };
-  for (const file of listFiles("CMakeLists.txt", "ops", "cpu", "cuda", "binding", "bench", "test/emulator")) {
-    const target = join(copy, relative(root, file));
-    if (isOther(file)) rmSync(target, { force: true });
-    else if (/\.(txt|h|cpp|cu)$/.test(file)) write(target, readFileSync(file, "utf8"));
-  }
-  if (!existsSync(join(copy, "node_modules")))
-    symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
-  const generator = isOnPath("ninja") ? ["-G", "Ninja"] : [];
-  // Faults leave variables unused: no warnings.
-  const { status, output } = capture("cmake", [
-    "-S",
-    copy,
-    "-B",
-    build,
-    "-DCMAKE_CXX_FLAGS=-w",
-    ...generator,
-  ]);
-  if (status !== 0) throw new CommandError(output);
 }
 
-function compile() {
-  return capture("cmake", ["--build", build, "--target", "addon_emulated"]);
+/** Compiles what a mutation changes and links it with the rest: the addon, or what the compiler said. */
+async function compile(mutation, compilations, overlay) {
+  const shell = (line) => captureLater("sh", ["-c", line], { cwd: build });
+  const isChanged = isChangedBy(mutation);
+  const changed = [];
+  for (const { source, compiler, flags } of compilations.filter(isChanged)) {
+    const object = join(overlay, `${basename(source)}.o`);
+    const from = join(source === mutation.file ? overlay : root, source);
+    // Faults leave variables unused: no warnings. -O1 compiles faster.
+    const line = `${compiler} -I"${overlay}" ${flags} -w -O1 -o "${object}" -c "${from}"`;
+    const { status, stderr } = await shell(line);
+    if (status !== 0) return { error: stderr.split("\n").find((text) => text.includes("error:")) ?? stderr };
+    changed.push(`"${object}"`);
+  }
+  // The changed objects come first: of a template that several objects have, the first is linked.
+  const others = compilations.filter((compilation) => !isChanged(compilation)).map(({ output }) => output);
+  const addon = join(overlay, "hyperrouter-emulated.node");
+  const line = `${compilations[0].compiler} -shared -s -o "${addon}" ${changed.join(" ")} ${others.join(" ")}`;
+  const { status, stderr } = await shell(line);
+  return status === 0 ? { addon } : { error: stderr };
 }
 
 /** Runs the op cases: what they found, or "" if all is as it should be. */
-function findFault({ ops, dtype = "f32" }) {
+async function findFault({ ops, dtype = "f32" }, addon) {
   const script = join(root, "test", "emulator", "mutations", "run-cases.ts");
   const args = ["--import", join(root, "scripts", "typescript.mjs"), script, dtype, ...ops];
-  const env = { ...process.env, HYPERROUTER_BINDING: binding };
-  const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, {
-    cwd: root,
+  const env = { ...process.env, HYPERROUTER_BINDING: addon };
+  const { status, signal, stdout, stderr } = await captureLater(process.execPath, args, {
     env,
-    encoding: "utf8",
     timeout: longestRunMs,
   });
   if (status === 0) return "";
@@ -76,66 +103,54 @@ function findFault({ ops, dtype = "f32" }) {
   return signal === "SIGTERM" ? "does not end" : `ends with ${signal ?? status}`;
 }
 
-function readMutations() {
-  const files = listFiles("test/emulator/mutations").filter((file) => file.endsWith(".json"));
-  const wanted = process.argv.slice(2);
-  const all = files.flatMap((file) =>
-    JSON.parse(readFileSync(file, "utf8")).map((mutation) => ({
-      ...mutation,
-      family: basename(file, ".json"),
-    })),
-  );
-  return all.filter(
-    ({ family, name }) =>
-      wanted.length === 0 || wanted.some((word) => family === word || name.includes(word)),
-  );
-}
-
-/** "caught", "survived" or what is wrong with the mutation itself, and what the cases said. */
-function run(mutation) {
-  const file = join(copy, mutation.file);
-  const original = readFileSync(file, "utf8");
+/** "caught", "survived" or "stale" (the mutation itself is wrong), and what was found. */
+async function plant(mutation, compilations) {
+  const original = readFileSync(join(root, mutation.file), "utf8");
   if (original.split(mutation.find).length !== 2)
     return ["stale", `"find" does not occur once in ${mutation.file}`];
-  write(
-    file,
-    original.replace(mutation.find, () => mutation.replace),
-  );
+  const overlay = join(folder, `${mutation.family} ${mutation.name}`.replaceAll(/\W+/g, "-"));
+  const file = join(overlay, mutation.file);
+  mkdirSync(dirname(file), { recursive: true });
   try {
-    const { status, output } = compile();
-    if (status !== 0) return ["stale", output.split("\n").find((line) => line.includes("error:")) ?? output];
-    const fault = findFault(mutation);
-    return fault ? ["caught", fault] : ["survived", ""];
+    writeFileSync(
+      file,
+      original.replace(mutation.find, () => mutation.replace),
+    );
+    const { error, addon } = await compile(mutation, compilations, overlay);
+    if (error) return ["stale", error];
+    const fault = await findFault(mutation, addon);
+    return [fault ? "caught" : "survived", fault];
   } finally {
-    write(file, original);
+    rmSync(overlay, { recursive: true, force: true });
   }
 }
 
-/** Builds without any mutation and makes sure that nothing is found then. */
-function prepare(mutations) {
-  copySources(familiesOf(mutations.flatMap(({ ops }) => ops)));
-  const { status, output } = compile();
-  if (status !== 0) throw new CommandError(output);
-  for (const dtype of new Set(mutations.map((mutation) => mutation.dtype))) {
+/** Makes sure that nothing is found without any mutation. */
+async function checkUnchanged(mutations) {
+  const addon = join(build, "Release", "hyperrouter-emulated.node");
+  const dtypes = [...new Set(mutations.map(({ dtype }) => dtype))];
+  await forEachParallel(dtypes, async (dtype) => {
     const same = mutations.filter((mutation) => mutation.dtype === dtype);
-    const fault = findFault({ ops: [...new Set(same.flatMap(({ ops }) => ops))], dtype });
+    const fault = await findFault({ ops: [...new Set(same.flatMap(({ ops }) => ops))], dtype }, addon);
     if (fault) throw new CommandError(`Without any mutation: ${fault}`);
-  }
+  });
 }
 
-await main(() => {
-  const mutations = readMutations();
-  let caught = 0;
-  for (const family of new Set(mutations.map((mutation) => mutation.family))) {
-    const own = mutations.filter((mutation) => mutation.family === family);
-    prepare(own);
-    for (const mutation of own) {
-      const [outcome, what] = run(mutation);
-      if (outcome === "caught") caught += 1;
-      console.log(`${outcome.padEnd(8)}  ${family}: ${mutation.name}`);
-      if (what) console.log(`          ${what.slice(0, 160)}`);
-    }
-  }
-  console.log(`${caught}/${mutations.length} mutations caught`);
-  process.exitCode = caught === mutations.length ? 0 : 1;
+await main(async () => {
+  const mutations = readMutations(process.argv.slice(2));
+  const started = Date.now();
+  withLock(() => buildNative({ emulated: true }));
+  rmSync(folder, { recursive: true, force: true });
+  await checkUnchanged(mutations);
+  const compilations = readCompilations();
+  const outcomes = await forEachParallel(mutations, async (mutation) => {
+    const [outcome, what] = await plant(mutation, compilations);
+    console.log(`${outcome.padEnd(8)}  ${mutation.family}: ${mutation.name}`);
+    if (what) console.log(`          ${what.slice(0, 160)}`);
+    return outcome;
+  });
+  const caught = outcomes.filter((outcome) => outcome === "caught").length;
+  const seconds = ((Date.now() - started) / 1000).toFixed(0);
+  console.log(`${caught}/${mutations.length} mutations caught in ${seconds} s`);
+  process.exitCode = mutations.length > 0 && caught === mutations.length ? 0 : 1;
 });

@@ -166,6 +166,7 @@ const tailCases: Record<string, TailSizes> = {
   "all tokens in the cluster": { tokens: 65, width: 17, size: 31, firstId: 0, below: 31 },
   "several tasks": { tokens: 150, width: 17, size: 130, firstId: 10, below: 170 },
   "a large cluster": { tokens: 9, width: 8, size: 4230, firstId: 3, below: 4233 },
+  "a very large cluster": { tokens: 2, width: 1, size: 37_001, firstId: 5, below: 37_006 },
 };
 
 const inCluster = (id: number, firstId: number, size: number): boolean =>

@@ -40,6 +40,7 @@ const cases: Record<string, Sizes> = {
   "dropout, same length": { qLen: 8, kLen: 11, batch: 1, heads: 3, dHead: 6, dropout: 0.5, blockedLag: 4 },
   "several tasks": { qLen: 25, kLen: 50, batch: 2, heads: 2, dHead: 33, dropout: 0.1 },
   "several blocks of queries": { qLen: 101, kLen: 120, batch: 1, heads: 1, dHead: 6, blockedLag: 8 },
+  "parts of a large batch": { qLen: 1, kLen: 3, batch: 513, heads: 1, dHead: 1 },
   "a head wider than a tile": { qLen: 9, kLen: 14, batch: 1, heads: 2, dHead: 70, dropout: 0.2 },
 };
 

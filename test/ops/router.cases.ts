@@ -259,6 +259,7 @@ const routerEntropy = opCases({
     "one expert": { logits: normal([33, 1]) },
     "equal logits": { logits: filled([5, 16], 3) },
     "one certain expert": { logits: floats([1, 3], [1000, -1000, 0]) },
+    "an expert that is ruled out": { logits: floats([1, 3], [-Infinity, 1, 0]) },
     "several tasks": { logits: normal([2101, 17]) },
   },
   args: ({ logits }: { logits: TensorSpec }) => ({ logits, entropy: output([1]) }),

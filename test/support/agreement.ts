@@ -14,8 +14,8 @@ export interface Disagreement {
 }
 
 /**
- * Runs a call on a device, on the same device again, and on an equivalent one with every tensor between guards that
- * align it to nothing.
+ * Runs a call on a device, on the same device again, and on an equivalent one with every tensor between guards, by
+ * which some are aligned to nothing.
  *
  * @param equivalent Must give the same bits.
  */

@@ -84,6 +84,7 @@ export const cases: Record<string, Sizes> = {
   tanh: sized(9, 3, 2, 7, 19, { gather: true, bias: true, activation: "tanh", pre: true, scale: "output" }),
   sigmoid: sized(9, 3, 1, 7, 19, { bias: true, activation: "sigmoid", pre: true }),
   "no activation, dropout": sized(9, 3, 2, 7, 19, { scale: "output", dropout: 0.3, pre: true }),
+  "many experts": sized(45, 70, 2, 5, 9, { gather: true, scale: "output" }),
   "large tiles": sized(300, 2, 1, 70, 140, {
     gather: true,
     bias: true,

@@ -213,33 +213,33 @@ function outputPattern(dtype: DType, size: number): ArrayOf[DType] {
   return pattern;
 }
 
-/** Elements around a guarded tensor. An odd number: what lies between is aligned to nothing. */
-const guardSize = 17;
+/** Elements around a guarded tensor. What lies between starts at 16 bytes, at 4 or at 8 where elements have 4. */
+const guardSizes = [16, 16, 17, 18] as const;
 
 class PlacedCall {
   readonly handles = new Map<string, Handle>();
-  readonly #bases = new Map<string, { handle: Handle; dtype: DType }>();
+  readonly #bases = new Map<string, { handle: Handle; dtype: DType; guard: number }>();
   readonly #views: Handle[] = [];
-  readonly #guard: number;
 
-  /** @param guarded Puts every tensor between elements that nobody may write. */
+  /** @param guarded Puts every tensor between elements that nobody may write; how many, is drawn. */
   constructor(
     readonly of: OpCall,
     readonly device: Device,
     guarded: boolean,
   ) {
-    this.#guard = guarded ? guardSize : 0;
-    for (const { name, spec } of of.tensors()) this.#create(name, spec);
+    const random = new CaseRandom(`${of.table.op} ${of.caseName} ${device.name} guards`);
+    for (const { name, spec } of of.tensors())
+      this.#create(name, spec, guarded ? random.pick(guardSizes) : 0);
   }
 
-  #create(name: string, spec: TensorSpec): void {
+  #create(name: string, spec: TensorSpec, guard: number): void {
     const dtype = this.dtypeOf(spec);
-    const contents = outputPattern(dtype, sizeOf(spec.shape) + 2 * this.#guard);
-    contents.set(startingBytes(this.of, name, spec, dtype), this.#guard);
+    const contents = outputPattern(dtype, sizeOf(spec.shape) + 2 * guard);
+    contents.set(startingBytes(this.of, name, spec, dtype), guard);
     const handle = native().createTensor(this.device.id, dtype, [contents.length]);
     native().upload(handle, contents);
-    this.#bases.set(name, { handle, dtype });
-    const view = native().viewTensor(handle, this.#guard, spec.shape);
+    this.#bases.set(name, { handle, dtype, guard });
+    const view = native().viewTensor(handle, guard, spec.shape);
     this.#views.push(view);
     this.handles.set(name, view);
   }
@@ -272,10 +272,10 @@ class PlacedCall {
 
   /** Names of the tensors around which something was written. */
   damagedGuards(): string[] {
-    const isDamaged = ({ handle, dtype }: { handle: Handle; dtype: DType }): boolean => {
-      const contents = arrayOf(dtype, native().downloadSync(handle));
-      const pattern = outputPattern(dtype, this.#guard);
-      const guards = [contents.slice(0, this.#guard), contents.slice(contents.length - this.#guard)];
+    const isDamaged = (base: { handle: Handle; dtype: DType; guard: number }): boolean => {
+      const contents = arrayOf(base.dtype, native().downloadSync(base.handle));
+      const pattern = outputPattern(base.dtype, base.guard);
+      const guards = [contents.slice(0, base.guard), contents.slice(contents.length - base.guard)];
       return guards.some((guard) => !sameBytes(guard, pattern));
     };
     return [...this.#bases].filter(([, base]) => isDamaged(base)).map(([name]) => name);
