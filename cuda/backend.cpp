@@ -35,6 +35,11 @@ class CudaStream final : public Stream {
 
   void make_current() { check(cudaSetDevice(device_)); }  // for the calling thread
 
+  void release(void* data, size_t bytes) {  // throws nothing: finalisers come here
+    cudaSetDevice(device_);
+    memory_.release(data, bytes);
+  }
+
   cudaStream_t handle() const { return stream_.value; }
   DeviceMemory& memory() { return memory_; }
   Completions& completions() { return completions_; }
@@ -124,7 +129,7 @@ class CudaBackend final : public Backend {
     if (poison_) check(cudaMemsetAsync(data, 0xFF, bytes, stream_.handle()));
     return data;
   }
-  void release(void* data, size_t bytes) override { stream_.memory().release(data, bytes); }
+  void release(void* data, size_t bytes) override { stream_.release(data, bytes); }
 
   // Even after a failed op: the tensor may outlive the failure.
   void upload(void* to, const void* from, size_t bytes) override {
@@ -215,6 +220,12 @@ std::unique_ptr<Backend> open_backend(const Config& config) {
     throw no_device(std::string(properties.name) + " has compute capability " +
                     std::to_string(properties.major) + "." + std::to_string(properties.minor) +
                     ", but 8.0 or later is needed. Use device \"cpu\"");
+  }
+  const cudaError_t status = cudaSetDevice(config.device);  // makes its context
+  if (status != cudaSuccess) {
+    throw no_device("GPU " + std::to_string(config.device) +
+                    " cannot be used: " + cudaGetErrorString(status) +
+                    ". nvidia-smi shows whether another process holds it or its memory");
   }
   return std::make_unique<CudaBackend>(config, properties);
 }
