@@ -2,6 +2,7 @@
 //   --emulated  build/Release/hyperrouter-emulated.node, with the CUDA backend on an emulated GPU, for tests
 //   --sanitize  build/sanitize/Release/..., with AddressSanitizer and UBSan
 //   --cuda      build/cuda/Release/hyperrouter.node, with the CUDA backend for the GPU that is here; needs nvcc 13
+//   --release   build/release/Release/hyperrouter.node, with the CUDA backend for every GPU
 // Uses cmake-js; without CMake on the machine it falls back to node-gyp, which builds the plain addon only.
 import { existsSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -12,20 +13,20 @@ import { hashFiles, readStamp, withLock, writeStamp } from "./stamp.mjs";
 
 const sources = ["CMakeLists.txt", "ops", "cpu", "binding", "scripts/node-gyp"];
 const cudaSources = ["cuda", "test/emulator"];
-const kinds = ["emulated", "sanitize", "cuda"];
+const kinds = ["emulated", "sanitize", "cuda", "release"];
 
 /** Builds when needed; true if it did. Call it under withLock(). */
-export function buildNative({ emulated = false, sanitize = false, cuda = false } = {}) {
-  const folder = join(root, "build", sanitize ? "sanitize" : cuda ? "cuda" : "");
+export function buildNative({ emulated = false, sanitize = false, cuda = false, release = false } = {}) {
+  const folder = join(root, "build", sanitize ? "sanitize" : release ? "release" : cuda ? "cuda" : "");
   const addon = join(folder, "Release", `hyperrouter${emulated ? "-emulated" : ""}.node`);
   const stamp = join(folder, `stamp${emulated ? "-emulated" : ""}`);
-  const inputs = emulated || cuda ? [...sources, ...cudaSources] : sources;
+  const inputs = emulated || cuda || release ? [...sources, ...cudaSources] : sources;
   const architecture = cuda ? gpuArchitecture() : "";
   const hash = hashFiles(inputs, [process.platform, process.arch, architecture].join("-"));
   if (existsSync(addon) && readStamp(stamp) === hash) return false;
 
   rmSync(stamp, { force: true });
-  const options = { emulated, sanitize, cuda, architecture };
+  const options = { emulated, sanitize, cuda, release, architecture };
   const wanted = kinds.filter((kind) => options[kind]);
   const useCMake = wanted.length > 0 || isOnPath("cmake");
   console.log(
@@ -35,7 +36,7 @@ export function buildNative({ emulated = false, sanitize = false, cuda = false }
   const { status, output } = useCMake ? buildWithCMake(folder, options) : buildWithGyp();
   if (status !== 0) fail("The native build failed.", output, wanted);
   if (!sanitize) checkLoads(addon, wanted);
-  if (cuda) checkNeeds(addon, wanted);
+  if (cuda || release) checkNeeds(addon, wanted);
   writeStamp(stamp, hash);
   console.log(`Built ${addon} in ${((Date.now() - started) / 1000).toFixed(0)} s.`);
   return true;
@@ -50,7 +51,7 @@ function gpuArchitecture() {
   return released ?? `${capability}-real`;
 }
 
-function buildWithCMake(folder, { emulated, sanitize, cuda, architecture }) {
+function buildWithCMake(folder, { emulated, sanitize, cuda, release, architecture }) {
   // The cache remembers the folder and the generator; both may have changed since.
   rmSync(join(folder, "CMakeCache.txt"), { force: true });
   const cmakeJs = join(root, "node_modules", "cmake-js", "bin", "cmake-js");
@@ -58,7 +59,8 @@ function buildWithCMake(folder, { emulated, sanitize, cuda, architecture }) {
   const args = [cmakeJs, "build", "--out", folder, "--log-level", "warn", "--target", target];
   if (isOnPath("ninja")) args.push("--generator", "Ninja");
   if (sanitize) args.push("--CDHR_SANITIZE=ON");
-  if (cuda) args.push("--CDHR_WITH_CUDA=ON");
+  if (cuda || release) args.push("--CDHR_WITH_CUDA=ON");
+  if (release) args.push("--CDHR_CUDA_RELEASE=ON");
   if (architecture) args.push(`--CDCMAKE_CUDA_ARCHITECTURES=${architecture}`);
   const env = { CMAKE_BUILD_PARALLEL_LEVEL: String(availableParallelism()), ...process.env };
   return capture(process.execPath, args, { env });
