@@ -139,6 +139,37 @@ export function expertCases(device: Device, sizes: LayerSizes, topK: number): Op
   ];
 }
 
+/** Those that sum over the experts of a token, where all tokens go to all experts. */
+export function expertSumCases(device: Device, sizes: LayerSizes): OpCase[] {
+  const { tokens, dModel, ffn, numExperts } = sizes;
+  const { permutation, expertOffsets, scale } = routing(device, sizes, numExperts);
+  const hidden = normal(device, [tokens * numExperts, ffn]);
+  const w1 = normal(device, [numExperts, ffn, dModel]);
+  const w2 = normal(device, [numExperts, dModel, ffn]);
+  const b2 = normal(device, [numExperts, dModel]);
+  const y = zeros([tokens, dModel], device);
+  const product = (name: string, weight: FloatTensor, bias: FloatTensor | null): OpCase => ({
+    name: `grouped_gemm_sum ${name} k=${numExperts}`,
+    work: {
+      flops: 2 * tokens * numExperts * dModel * ffn,
+      bytes: bytesOf([hidden, weight, y, permutation, ...(bias ? [bias, scale] : [])]),
+    },
+    queue: () =>
+      native().ops.groupedGemmSum(
+        hidden.handle,
+        weight.handle,
+        bias?.handle ?? null,
+        bias && scale.handle,
+        permutation.handle,
+        expertOffsets.handle,
+        y.handle,
+        bias === null,
+        false,
+      ),
+  });
+  return [product("bias", w2, b2), product("transposed", w1, null)];
+}
+
 function gemmCases(device: Device, { tokens, dModel, ffn }: OpSizes): OpCase[] {
   const products: [m: number, n: number, k: number][] = [
     [tokens, ffn, dModel],

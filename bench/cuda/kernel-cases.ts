@@ -8,6 +8,7 @@ import {
   bytesOf,
   combineCase,
   expertCases,
+  expertSumCases,
   gemmLayouts,
   handlesOf,
   layerNormCase,
@@ -49,7 +50,7 @@ export const fullSizes: KernelSizes = {
 /** The same kernels in no time, for tests of the benchmark itself. */
 export const quickSizes: KernelSizes = {
   paper: {
-    ...{ tokens: 16, dModel: 16, ffn: 24, numExperts: 4, topKs: [2] },
+    ...{ tokens: 16, dModel: 16, ffn: 24, numExperts: 4, topKs: [2, 4] },
     ...{ numLayers: 2, hyperSize: 8, vocabSize: 20 },
   },
   attention: { qLen: 8, memLen: 8, batch: 2, numHeads: 2, dHead: 8 },
@@ -81,6 +82,7 @@ export function kernelFamilies(sizes: KernelSizes): KernelFamily[] {
     ...paper.topKs.flatMap((topK) => [
       family("paper", (device) => [routingCase(device, paper, topK)]),
       products("paper", (device) => expertCases(device, paper, topK)),
+      ...(topK === paper.numExperts ? [products("paper", (device) => expertSumCases(device, paper))] : []),
       family("paper", (device) => [combineCase(device, paper, topK)]),
       family("paper", (device) => [layerNormCase(device, paper, topK)]),
     ]),

@@ -101,8 +101,18 @@ function measureOn(
         failures.push({ size: family.size, dtype, reason: String(error) });
       }
     }
-    for (let round = 0; round < effort.rounds; round += 1) for (const timer of timers) await timer.sample();
-    return timers.map((timer) => timer.result(dtype));
+    const failed = new Set<KernelTimer>();
+    for (let round = 0; round < effort.rounds; round += 1) {
+      for (const timer of timers.filter((each) => !failed.has(each))) {
+        try {
+          await timer.sample();
+        } catch (error) {
+          failed.add(timer);
+          failures.push({ size: timer.of.size, dtype, reason: `${timer.of.name}: ${String(error)}` });
+        }
+      }
+    }
+    return timers.filter((timer) => !failed.has(timer)).map((timer) => timer.result(dtype));
   });
 }
 
@@ -112,7 +122,7 @@ class KernelTimer {
   #calls = 1;
 
   constructor(
-    private readonly of: RotatingCase,
+    readonly of: RotatingCase,
     private readonly device: Device,
     private readonly effort: Effort,
   ) {}

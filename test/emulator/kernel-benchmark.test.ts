@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { kernelFamilies, quickSizes } from "../../bench/cuda/kernel-cases.js";
 import { type KernelReport, measureKernels, quickEffort } from "../../bench/cuda/measure-kernels.js";
+import type { OpCase } from "../../bench/op-cases.js";
 import { openDevice } from "../../lib/device.js";
 
 // Times on the emulator mean nothing; that there are some, of everything, does.
@@ -16,6 +17,8 @@ describe("the kernel benchmark", () => {
 
   test.each([
     ["grouped_gemm gather+bias+relu k=2", ["f32", "bf16", "tf32"]],
+    ["grouped_gemm_sum bias k=4", ["f32", "bf16", "tf32"]],
+    ["grouped_gemm_sum transposed k=4", ["f32", "bf16", "tf32"]],
     ["grouped_gemm_dgrad k=2", ["f32", "bf16", "tf32"]],
     ["grouped_gemm_wgrad k=2", ["f32", "bf16", "tf32"]],
     ["rel_attention", ["f32", "bf16", "tf32"]],
@@ -46,16 +49,20 @@ describe("the kernel benchmark", () => {
     expect(leftBytes).toBe(0);
   });
 
-  test("goes on without a kernel that fails", async () => {
-    const broken = {
-      ...({ size: "b4", hasProducts: false } as const),
-      build: () => {
-        throw new Error("no memory");
-      },
+  test("goes on without kernels that fail at once or later", async () => {
+    const family = (build: () => OpCase[]) => ({ size: "b4", hasProducts: false, build }) as const;
+    const broken = family(() => {
+      throw new Error("no memory");
+    });
+    let calls = 0;
+    const queue = () => {
+      // It has warmed up by then.
+      if ((calls += 1) > 100) throw new Error("no more");
     };
-    const families = [...kernelFamilies(quickSizes).slice(0, 1), broken];
-    const { rows, failures } = await measureKernels(families, quickEffort);
+    const worn = family(() => [{ name: "worn", work: { bytes: 1e9 }, queue }]);
+    const families = [...kernelFamilies(quickSizes).slice(0, 1), broken, worn];
+    const { rows, failures } = await measureKernels(families, { ...quickEffort, rounds: 101 });
     expect(rows.map(({ name }) => name)).toEqual(["copy"]);
-    expect(failures).toEqual([{ size: "b4", dtype: "f32", reason: "Error: no memory" }]);
+    expect(failures.map(({ reason }) => reason)).toEqual(["Error: no memory", "worn: Error: no more"]);
   });
 });
