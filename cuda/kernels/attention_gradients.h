@@ -1,9 +1,8 @@
 // attention_gradients: the kernels of rel_attention_backward, which recompute probabilities from `lse`:
 //
 //   RowMeansKernel           Σ_j weight · d_weight = ⟨d_out, out⟩ of each query
-//   QueryGradientsKernel     a tile of queries through all keys: d_q, and d_scores by position (workspace of
-//   a
-//                            group of the batch)
+//   QueryGradientsKernel     a tile of queries through all keys: d_q, and d_scores by position, in the
+//                            workspace of a group of the batch
 //   KeyGradientsKernel       a tile of keys through all queries: d_kv
 //   PositionGradientsKernel  a tile of positions through the d_scores of a part of the group: d_p
 //

@@ -270,10 +270,10 @@ struct Raster {
   }
 };
 
-// Whether a large tile fits the registers of a thread. In f32, where it takes three products, it may not:
-// such a Product says kLargeTilesInF32 = false.
+// Whether there are large tiles. In f32, where it takes three products, one may not fit the registers of a
+// thread, or not be worth a kernel: such a Product says kLargeTilesInF32 = false.
 template <typename Product>
-constexpr bool fits_large_tile(Precision precision) {
+constexpr bool has_large_tile(Precision precision) {
   if constexpr (requires { Product::kLargeTilesInF32; }) {
     return precision != Precision::f32 || Product::kLargeTilesInF32;
   }
@@ -282,7 +282,7 @@ constexpr bool fits_large_tile(Precision precision) {
 
 template <typename Product, Precision kPrecision>
 void launch_tiles(Context& ctx, const Product& product, int64_t num_large, int64_t num_small) {
-  if constexpr (fits_large_tile<Product>(kPrecision)) {
+  if constexpr (has_large_tile<Product>(kPrecision)) {
     if (num_large >= ctx.num_multiprocessors) {
       using Kernel = ProductKernel<Product, kPrecision, LargeTile>;
       return launch(ctx, Kernel{product}, {num_large}, Kernel::kSharedBytes);

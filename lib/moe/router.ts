@@ -23,7 +23,10 @@ export interface Routing extends TopK, Dispatch {
   balanceLoss: FloatTensor<[1]> | null;
 }
 
-/** Elements of x. With fewer, sums over all experts are too few, and too long, to keep a GPU busy. */
+/**
+ * Elements of x. With fewer, sums over all experts are too few, and too long, to keep a GPU busy. The order of a sum is
+ * another on either side: with k = E the last bits of a token's result depend on how many tokens come with it.
+ */
 const leastDenseSize = 1 << 19;
 
 /**
