@@ -12,6 +12,7 @@
 
 #define HR_DEVICE __device__ __forceinline__
 #define HR_UNROLL _Pragma("unroll")
+#define HR_NO_UNROLL _Pragma("unroll 1")
 
 namespace hr::cuda {
 

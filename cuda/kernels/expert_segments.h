@@ -52,9 +52,9 @@ struct Segments {
     return true;
   }
   // How many of those there are at most.
-  int64_t most_tiles(int64_t tile, int64_t columns) const {
+  int64_t most_tiles(int64_t tile_m, int64_t tile_n, int64_t columns) const {
     const int64_t used = std::min(num_experts, num_routed);
-    return (num_routed + used * (tile - 1)) / tile * ceil_div(columns, tile);
+    return (num_routed + used * (tile_m - 1)) / tile_m * ceil_div(columns, tile_n);
   }
 
   // Large tiles would be half empty where segments are short.
@@ -66,21 +66,10 @@ struct Segments {
 Segments find_segments(Context& ctx, const char* op, const In& permutation, const In& expert_offsets,
                        int32_t top_k, const float* row_scale, int64_t least_rows = 0);
 
-// Rows of contiguous numbers, and where they start.
-struct Rows {
-  const float* data;
-  int32_t width;
-  const int32_t* gathered;  // the row that stands for row r, or null: r
-  bool aligned;
-
-  Rows(const float* data, int64_t width, const int32_t* gathered = nullptr)
-      : data(data),
-        width(static_cast<int32_t>(width)),
-        gathered(gathered),
-        aligned(is_aligned16(data) && width % 4 == 0) {}
-
-  HR_DEVICE const float* operator[](int64_t r) const { return data + (gathered ? gathered[r] : r) * width; }
-};
+// The weights of all experts, one below the other.
+inline Operand weights_of(const In& weight) {
+  return {weight.as<float>(), weight.shape[0] * weight.shape[1], weight.shape[2]};
+}
 
 // A matrix of an epilogue, read or written four neighbouring numbers at a time.
 template <typename Number>

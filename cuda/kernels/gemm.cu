@@ -28,15 +28,13 @@ template <bool kTransposeA, bool kTransposeB>
 struct DenseProduct {
   static constexpr Layout kLayoutA = kTransposeA ? Layout::by_k : Layout::by_row;
   static constexpr Layout kLayoutB = kTransposeB ? Layout::by_row : Layout::by_k;
+  static constexpr bool kHasWeights = !kTransposeA;
 
-  const float* a;  // [m, k], or [k, m]
-  const float* b;  // [k, n], or [n, k]
-  int64_t width_a, width_b;
+  Operand a;  // [m, k], or [k, m]
+  Operand b;  // [k, n], or [n, k]
   int32_t m, n, k;
   int32_t num_parts, part_length;  // of k
-  bool aligned_a, aligned_b;
-  const float* anywhere;
-  float* parts;  // [num_parts, m, n], or null: one part, which the epilogue finishes
+  float* parts;                    // [num_parts, m, n], or null: one part, which the epilogue finishes
   Epilogue epilogue;
 
   HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
@@ -50,8 +48,8 @@ struct DenseProduct {
     tile = {i * tile_m, m, j * tile_n, n, first, first + (left < part_length ? left : part_length), part};
     return true;
   }
-  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return a + r * width_a; }
-  HR_DEVICE const float* row_b(const Tile&, int32_t r) const { return b + r * width_b; }
+  HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
+  HR_DEVICE int32_t first_row_b(const Tile&) const { return 0; }
 
   struct RowState {};
   HR_DEVICE RowState row(const Tile&, int32_t) const { return {}; }
@@ -100,32 +98,28 @@ int32_t count_parts(int64_t tiles, int64_t k) {
 template <bool kTransposeA, bool kTransposeB>
 void multiply_dense(Context& ctx, const GemmParams& p) {
   const int64_t m = p.c.shape[0], n = p.c.shape[1], k = p.a.shape[kTransposeA ? 0 : 1];
-  const auto tiles = [&](int64_t tile) { return ceil_div(m, tile) * ceil_div(n, tile); };
+  const auto num_tiles = [&](int64_t tile_m, int64_t tile_n) {
+    return ceil_div(m, tile_m) * ceil_div(n, tile_n);
+  };
   // Only sums over tokens: elsewhere a row of c must not depend on how many rows there are.
-  const int32_t num_parts = kTransposeA ? count_parts(tiles(64), k) : 1;
+  const int32_t num_parts = kTransposeA ? count_parts(num_tiles(64, 64), k) : 1;
   float* parts = num_parts > 1 ? ctx.workspace<float>(num_parts * m * n) : nullptr;
-  const float *a = p.a.as<float>(), *b = p.b.as<float>();
   float* c = p.c.as<float>();
   const bool even = n % 2 == 0 && (parts || reinterpret_cast<uintptr_t>(c) % 8 == 0);
   const Epilogue epilogue{c, p.bias.as<float>(), static_cast<int32_t>(n), p.activation, p.accumulate, even};
-  const auto is_aligned = [](const float* data, int64_t width) {
-    return is_aligned16(data) && width % 4 == 0;
-  };
-  const DenseProduct<kTransposeA, kTransposeB> product{a,
-                                                       b,
-                                                       p.a.shape[1],
-                                                       p.b.shape[1],
-                                                       static_cast<int32_t>(m),
-                                                       static_cast<int32_t>(n),
-                                                       static_cast<int32_t>(k),
-                                                       num_parts,
-                                                       num_parts > 1 ? kPartLength : static_cast<int32_t>(k),
-                                                       is_aligned(a, p.a.shape[1]),
-                                                       is_aligned(b, p.b.shape[1]),
-                                                       a,
-                                                       parts,
-                                                       epilogue};
-  multiply(ctx, product, num_parts * tiles(LargeTile::kM), num_parts * tiles(SmallTile::kM));
+  const auto operand = [](const In& t) { return Operand(t.as<float>(), t.shape[0], t.shape[1]); };
+  multiply(ctx,
+           DenseProduct<kTransposeA, kTransposeB>{
+               .a = operand(p.a),
+               .b = operand(p.b),
+               .m = static_cast<int32_t>(m),
+               .n = static_cast<int32_t>(n),
+               .k = static_cast<int32_t>(k),
+               .num_parts = num_parts,
+               .part_length = num_parts > 1 ? kPartLength : static_cast<int32_t>(k),
+               .parts = parts,
+               .epilogue = epilogue},
+           {m, n, k}, [&](int64_t tile_m, int64_t tile_n) { return num_parts * num_tiles(tile_m, tile_n); });
   if (parts)
     launch(ctx, SumPartsKernel{parts, m * n, num_parts, epilogue}, blocks_for(ctx, m * n, kElementThreads));
 }

@@ -19,11 +19,10 @@ template <bool kTransposeWeight>
 struct ExpertProduct {
   static constexpr Layout kLayoutA = Layout::by_row;
   static constexpr Layout kLayoutB = kTransposeWeight ? Layout::by_k : Layout::by_row;
+  static constexpr bool kHasWeights = true;
 
   Segments segments;
-  Rows a, weight;  // weight: [num_experts · n, k], or [num_experts · k, n]
-  bool aligned_a, aligned_b;
-  const float* anywhere;
+  Operand a, b;  // b: the weights, [num_experts · n, k], or [num_experts · k, n]
   int32_t n, k;
   Quads<const float> bias;           // [num_experts, n]
   Quads<float> out, pre_activation;  // [num_routed, n]
@@ -34,10 +33,8 @@ struct ExpertProduct {
   HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
     return segments.find_tile(block, tile_m, tile_n, n, k, tile);
   }
-  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return a[r]; }
-  HR_DEVICE const float* row_b(const Tile& tile, int32_t r) const {
-    return weight[int64_t{tile.group} * (kTransposeWeight ? k : n) + r];
-  }
+  HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
+  HR_DEVICE int32_t first_row_b(const Tile& tile) const { return tile.group * (kTransposeWeight ? k : n); }
 
   struct Operands {
     int32_t f;
@@ -69,11 +66,10 @@ struct ExpertProduct {
 // d_h = d_out[token] · W2[e] becomes d_z, and leaves parts of Σ d_h · h and ⟨d_out[token], b2⟩ behind.
 struct HiddenGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_row, kLayoutB = Layout::by_k;
+  static constexpr bool kHasWeights = true;
 
   Segments segments;
-  Rows d_out, weight;  // weight: [num_experts · d_model, ffn]
-  bool aligned_a, aligned_b;
-  const float* anywhere;
+  Operand a, b;  // d_out of the tokens; the weights, [num_experts · d_model, ffn]
   int32_t ffn, d_model;
   const float* bias;                          // [num_experts, d_model], or null
   Quads<const float> hidden, pre_activation;  // [num_routed, ffn]
@@ -86,10 +82,8 @@ struct HiddenGradientProduct {
   HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
     return segments.find_tile(block, tile_m, tile_n, ffn, d_model, tile);
   }
-  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return d_out[r]; }
-  HR_DEVICE const float* row_b(const Tile& tile, int32_t r) const {
-    return weight[int64_t{tile.group} * d_model + r];
-  }
+  HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
+  HR_DEVICE int32_t first_row_b(const Tile& tile) const { return tile.group * d_model; }
 
   HR_DEVICE bool has_vector(const Tile&) const { return bias != nullptr; }
   HR_DEVICE float vector(const Tile& tile, int32_t k) const {
@@ -171,9 +165,11 @@ struct RowScaleGradientKernel {
 };
 
 template <typename Product>
-void multiply_segments(Context& ctx, const Product& product, int64_t columns) {
-  const auto tiles = [&](int64_t tile) { return product.segments.most_tiles(tile, columns); };
-  multiply(ctx, product, product.segments.are_short() ? 0 : tiles(LargeTile::kM), tiles(SmallTile::kM));
+void multiply_segments(Context& ctx, const Product& product, int64_t n, int64_t k) {
+  const Segments& segments = product.segments;
+  multiply(ctx, product, {segments.num_routed, n, k}, [&](int64_t tile_m, int64_t tile_n) {
+    return tile_m > SmallTile::kM && segments.are_short() ? 0 : segments.most_tiles(tile_m, tile_n, n);
+  });
 }
 
 template <bool kTransposeWeight>
@@ -181,24 +177,20 @@ void multiply_experts(Context& ctx, const GroupedGemmParams& p) {
   const Segments segments =
       find_segments(ctx, "grouped_gemm", p.permutation, p.expert_offsets, p.top_k, p.row_scale.as<float>());
   const int64_t n = p.out.shape[1], k = p.a.shape[1];
-  const Rows a(p.a.as<float>(), k, p.gather ? segments.tokens : nullptr);
-  const Rows weight(p.weight.as<float>(), p.weight.shape[2]);
   multiply_segments(ctx,
-                    ExpertProduct<kTransposeWeight>{.segments = segments,
-                                                    .a = a,
-                                                    .weight = weight,
-                                                    .aligned_a = a.aligned,
-                                                    .aligned_b = weight.aligned,
-                                                    .anywhere = a.data,
-                                                    .n = static_cast<int32_t>(n),
-                                                    .k = static_cast<int32_t>(k),
-                                                    .bias = {p.bias.as<float>(), n},
-                                                    .out = {p.out.as<float>(), n},
-                                                    .pre_activation = {p.pre_activation.as<float>(), n},
-                                                    .scale = p.scale,
-                                                    .activation = p.activation,
-                                                    .mask = DropoutMask(p.dropout, p.seed, p.call)},
-                    n);
+                    ExpertProduct<kTransposeWeight>{
+                        .segments = segments,
+                        .a = {p.a.as<float>(), p.a.shape[0], k, p.gather ? segments.tokens : nullptr},
+                        .b = weights_of(p.weight),
+                        .n = static_cast<int32_t>(n),
+                        .k = static_cast<int32_t>(k),
+                        .bias = {p.bias.as<float>(), n},
+                        .out = {p.out.as<float>(), n},
+                        .pre_activation = {p.pre_activation.as<float>(), n},
+                        .scale = p.scale,
+                        .activation = p.activation,
+                        .mask = DropoutMask(p.dropout, p.seed, p.call)},
+                    n, k);
 }
 
 }  // namespace
@@ -214,25 +206,22 @@ void grouped_gemm_dgrad(Context& ctx, const GroupedGemmDgradParams& p) {
   const int64_t num_parts = ceil_div(ffn, kQuadColumns);
   float* hidden_dots = ctx.workspace<float>(num_parts * num_routed);
   float* bias_dots = p.bias ? ctx.workspace<float>(num_routed) : nullptr;
-  const Rows d_out(p.d_out.as<float>(), d_model, segments.tokens), weight(p.weight.as<float>(), ffn);
-  multiply_segments(ctx,
-                    HiddenGradientProduct{.segments = segments,
-                                          .d_out = d_out,
-                                          .weight = weight,
-                                          .aligned_a = d_out.aligned,
-                                          .aligned_b = weight.aligned,
-                                          .anywhere = d_out.data,
-                                          .ffn = static_cast<int32_t>(ffn),
-                                          .d_model = static_cast<int32_t>(d_model),
-                                          .bias = p.bias.as<float>(),
-                                          .hidden = {p.hidden.as<float>(), ffn},
-                                          .pre_activation = {p.pre_activation.as<float>(), ffn},
-                                          .d_hidden = {p.d_hidden.as<float>(), ffn},
-                                          .hidden_dots = hidden_dots,
-                                          .bias_dots = bias_dots,
-                                          .activation = p.activation,
-                                          .mask = DropoutMask(p.dropout, p.seed, p.call)},
-                    ffn);
+  multiply_segments(
+      ctx,
+      HiddenGradientProduct{.segments = segments,
+                            .a = {p.d_out.as<float>(), p.d_out.shape[0], d_model, segments.tokens},
+                            .b = weights_of(p.weight),
+                            .ffn = static_cast<int32_t>(ffn),
+                            .d_model = static_cast<int32_t>(d_model),
+                            .bias = p.bias.as<float>(),
+                            .hidden = {p.hidden.as<float>(), ffn},
+                            .pre_activation = {p.pre_activation.as<float>(), ffn},
+                            .d_hidden = {p.d_hidden.as<float>(), ffn},
+                            .hidden_dots = hidden_dots,
+                            .bias_dots = bias_dots,
+                            .activation = p.activation,
+                            .mask = DropoutMask(p.dropout, p.seed, p.call)},
+      ffn, d_model);
   float* d_row_scale = p.d_row_scale.as<float>();
   const Grid blocks = blocks_for(ctx, num_routed, kElementThreads);
   launch(ctx, ClearKernel{d_row_scale, num_routed}, blocks);  // for dropped pairs

@@ -14,12 +14,11 @@ template <bool kTransposeWeight>
 struct ExpertSumProduct {
   static constexpr Layout kLayoutA = Layout::by_row;
   static constexpr Layout kLayoutB = kTransposeWeight ? Layout::by_k : Layout::by_row;
+  static constexpr bool kHasWeights = true;
   static constexpr bool kLargeTilesInF32 = false;  // saves kernels: there, arithmetic is what takes time
 
   Segments segments;
-  Rows a, weight;  // weight: [num_experts · n, k], or [num_experts · k, n]
-  bool aligned_a, aligned_b;
-  const float* anywhere;
+  Operand a, b;  // b: the weights, [num_experts · n, k], or [num_experts · k, n]
   int32_t num_tokens, n, k;
   Quads<const float> bias;  // [num_experts, n]
   Quads<float> out;         // [num_tokens, n]
@@ -32,12 +31,8 @@ struct ExpertSumProduct {
     return true;
   }
   HR_DEVICE int32_t num_groups() const { return segments.num_experts; }
-  HR_DEVICE const float* row_a(const Tile& tile, int32_t r) const {
-    return a[int64_t{tile.group} * num_tokens + r];
-  }
-  HR_DEVICE const float* row_b(const Tile& tile, int32_t r) const {
-    return weight[int64_t{tile.group} * (kTransposeWeight ? k : n) + r];
-  }
+  HR_DEVICE int32_t first_row_a(const Tile& tile) const { return tile.group * num_tokens; }
+  HR_DEVICE int32_t first_row_b(const Tile& tile) const { return tile.group * (kTransposeWeight ? k : n); }
 
   struct Operands {
     Quad added;
@@ -69,22 +64,19 @@ void sum_experts(Context& ctx, const GroupedGemmSumParams& p) {
   const Segments segments =
       find_segments(ctx, "grouped_gemm_sum", p.permutation, p.expert_offsets,
                     static_cast<int32_t>(p.weight.shape[0]), p.row_scale.as<float>(), num_tokens);
-  const Rows a(p.a.as<float>(), k), weight(p.weight.as<float>(), p.weight.shape[2]);
-  const auto tiles = [&](int64_t tile) { return ceil_div(num_tokens, tile) * ceil_div(n, tile); };
   multiply(ctx,
            ExpertSumProduct<kTransposeWeight>{.segments = segments,
-                                              .a = a,
-                                              .weight = weight,
-                                              .aligned_a = a.aligned,
-                                              .aligned_b = weight.aligned,
-                                              .anywhere = a.data,
+                                              .a = {p.a.as<float>(), p.a.shape[0], k},
+                                              .b = weights_of(p.weight),
                                               .num_tokens = static_cast<int32_t>(num_tokens),
                                               .n = static_cast<int32_t>(n),
                                               .k = static_cast<int32_t>(k),
                                               .bias = {p.bias.as<float>(), n},
                                               .out = {p.out.as<float>(), n},
                                               .accumulate = p.accumulate},
-           tiles(LargeTile::kM), tiles(SmallTile::kM));
+           {num_tokens, n, segments.num_experts * k}, [&](int64_t tile_m, int64_t tile_n) {
+             return ceil_div(num_tokens, tile_m) * ceil_div(n, tile_n);
+           });
 }
 
 }  // namespace

@@ -41,12 +41,11 @@ struct SegmentParts {
 
 struct WeightGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_k, kLayoutB = Layout::by_k;
+  static constexpr bool kHasWeights = false;
   static constexpr bool kLargeTilesInF32 = false;
 
   Segments segments;
-  Rows a, b;
-  bool aligned_a, aligned_b;
-  const float* anywhere;
+  Operand a, b;
   WeightGradients gradients;
   SegmentParts parts;
   bool aligned_gradients;
@@ -71,8 +70,8 @@ struct WeightGradientProduct {
             group};
     return true;
   }
-  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return a[r]; }
-  HR_DEVICE const float* row_b(const Tile&, int32_t r) const { return b[r]; }
+  HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
+  HR_DEVICE int32_t first_row_b(const Tile&) const { return 0; }
 
   HR_DEVICE bool has_vector(const Tile&) const { return gradients.d_bias != nullptr; }
   HR_DEVICE float vector(const Tile&, int32_t row) const { return segments.scale(row); }
@@ -149,20 +148,20 @@ void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
   const WeightGradients gradients{p.d_weight.as<float>(), p.d_bias.as<float>(), static_cast<int32_t>(m),
                                   static_cast<int32_t>(n), p.accumulate};
   const SegmentParts parts = choose_parts(ctx, segments, gradients);
-  const Rows a(p.a.as<float>(), m, p.gather_a ? segments.tokens : nullptr);
-  const Rows b(p.b.as<float>(), n, p.gather_b ? segments.tokens : nullptr);
+  const auto operand = [&](const In& t, bool gather) {
+    return Operand(t.as<float>(), t.shape[0], t.shape[1], gather ? segments.tokens : nullptr);
+  };
   const WeightGradientProduct product{.segments = segments,
-                                      .a = a,
-                                      .b = b,
-                                      .aligned_a = a.aligned,
-                                      .aligned_b = b.aligned,
-                                      .anywhere = a.data,
+                                      .a = operand(p.a, p.gather_a),
+                                      .b = operand(p.b, p.gather_b),
                                       .gradients = gradients,
                                       .parts = parts,
                                       .aligned_gradients = is_aligned16(gradients.d_weight) && n % 4 == 0};
   const int64_t most_parts = segments.num_experts + segments.num_routed / parts.length;
-  const auto tiles = [&](int64_t tile) { return most_parts * ceil_div(m, tile) * ceil_div(n, tile); };
-  multiply(ctx, product, std::min(m, n) <= SmallTile::kM ? 0 : tiles(LargeTile::kM), tiles(SmallTile::kM));
+  multiply(ctx, product, {m, n, segments.num_routed}, [&](int64_t tile_m, int64_t tile_n) {
+    const bool half_empty = tile_m > SmallTile::kM && std::min(m, n) <= SmallTile::kM;
+    return half_empty ? 0 : most_parts * ceil_div(m, tile_m) * ceil_div(n, tile_n);
+  });
   if (parts.num_slots > 0) {
     const Grid blocks = blocks_for(ctx, gradients.size(), kElementThreads);
     launch(ctx, SumPartsKernel{segments, gradients, parts}, {blocks.x, segments.num_experts});

@@ -20,8 +20,8 @@ namespace {
 
 // The cluster's tokens, and the columns of its vocabulary that are worked on.
 struct Tail {
-  const float* h;          // [num_tokens, width]
-  const float* weight;     // [size, width]
+  Operand h;               // [num_tokens, width], in this order
+  Operand weight;          // [size, width]
   const float* bias;       // [size]
   const int32_t* targets;  // [num_tokens]
   const int32_t* keys;     // [num_tokens] 0: of this cluster, 1: of another
@@ -31,10 +31,8 @@ struct Tail {
   int64_t first_id;
   int32_t num_tokens, size, width, stride;
   int32_t first = 0, columns = 0;  // the chunk
-  bool aligned_h, aligned_weight;
 
-  HR_DEVICE const float* h_of(int32_t row) const { return h + int64_t{order[row]} * width; }
-  HR_DEVICE const float* weight_of(int32_t column) const { return weight + int64_t{first + column} * width; }
+  Operand logits_operand() const { return {logits, num_tokens, stride}; }
   HR_DEVICE float* logits_of(int32_t row) const { return logits + int64_t{row} * stride; }
   // The column of the chunk that is a row's target; it may lie outside.
   HR_DEVICE int32_t target_of(int32_t row) const {
@@ -90,17 +88,17 @@ HR_DEVICE bool find_tile(int32_t block, int32_t m, int32_t n, int32_t tile_m, in
 // logits = h·Wᵀ + b, or their gradient where d_nll is given.
 struct LogitsProduct {
   static constexpr Layout kLayoutA = Layout::by_row, kLayoutB = Layout::by_row;
+  static constexpr bool kHasWeights = true;
   Tail tail;
   const float* d_nll;  // [num_tokens], or null
   const float* lse;    // [num_tokens], or null
-  bool aligned_a, aligned_b;
-  const float* anywhere;
+  Operand a, b;        // h, weight
 
   HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
     return find_tile(block, *tail.count, tail.columns, tile_m, tile_n, 0, tail.width, tile);
   }
-  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return tail.h_of(r); }
-  HR_DEVICE const float* row_b(const Tile&, int32_t r) const { return tail.weight_of(r); }
+  HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
+  HR_DEVICE int32_t first_row_b(const Tile&) const { return tail.first; }
 
   struct RowState {
     float scale, lse;
@@ -127,11 +125,11 @@ struct LogitsProduct {
 // parts[part] (+)= d_logits·W over a part of the chunk's columns
 struct HiddenGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_row, kLayoutB = Layout::by_k;
+  static constexpr bool kHasWeights = true;
   Tail tail;
   float* parts;  // [num_parts, num_tokens, width]
   int32_t num_parts, part_columns;
-  bool aligned_a, aligned_b;
-  const float* anywhere;
+  Operand a, b;  // logits, weight
 
   HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
     const int32_t part = block % num_parts, first = part * part_columns, left = tail.columns - first;
@@ -141,8 +139,8 @@ struct HiddenGradientProduct {
     tile.group = part;
     return found;
   }
-  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return tail.logits_of(r); }
-  HR_DEVICE const float* row_b(const Tile&, int32_t r) const { return tail.weight_of(r); }
+  HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
+  HR_DEVICE int32_t first_row_b(const Tile&) const { return tail.first; }
 
   struct RowState {
     int64_t token;
@@ -158,16 +156,16 @@ struct HiddenGradientProduct {
 // d_weight += d_logitsᵀ·h
 struct WeightGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_k, kLayoutB = Layout::by_k;
+  static constexpr bool kHasWeights = false;
   Tail tail;
   float* d_weight;  // [size, width]
-  bool aligned_a, aligned_b;
-  const float* anywhere;
+  Operand a, b;     // logits, h
 
   HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
     return find_tile(block, tail.columns, tail.width, tile_m, tile_n, 0, *tail.count, tile);
   }
-  HR_DEVICE const float* row_a(const Tile&, int32_t r) const { return tail.logits_of(r); }
-  HR_DEVICE const float* row_b(const Tile&, int32_t r) const { return tail.h_of(r); }
+  HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
+  HR_DEVICE int32_t first_row_b(const Tile&) const { return 0; }
 
   struct RowState {};
   HR_DEVICE RowState row(const Tile&, int32_t) const { return {}; }
@@ -242,9 +240,8 @@ Tail find_tail(Context& ctx, const Params& p, float* lse_to_clear) {
   launch(ctx, CountKernel{keys, order, count, num_tokens}, blocks_for_elements(ctx, num_tokens));
   const int64_t chunk = std::clamp(kMostLogits / num_tokens / 128 * 128, kFewestColumns, kMostColumns);
   const int64_t stride = std::min(ceil_div(size, 4) * 4, chunk);
-  const float *h = p.h.template as<float>(), *weight = p.weight.template as<float>();
-  return {.h = h,
-          .weight = weight,
+  return {.h = {p.h.template as<float>(), num_tokens, width, order},
+          .weight = {p.weight.template as<float>(), size, width},
           .bias = p.bias.template as<float>(),
           .targets = targets,
           .keys = keys,
@@ -255,9 +252,7 @@ Tail find_tail(Context& ctx, const Params& p, float* lse_to_clear) {
           .num_tokens = static_cast<int32_t>(num_tokens),
           .size = static_cast<int32_t>(size),
           .width = static_cast<int32_t>(width),
-          .stride = static_cast<int32_t>(stride),
-          .aligned_h = width % 4 == 0 && is_aligned16(h),
-          .aligned_weight = width % 4 == 0 && is_aligned16(weight)};
+          .stride = static_cast<int32_t>(stride)};
 }
 
 // Calls fn(tail) for each chunk of columns.
@@ -270,16 +265,16 @@ void for_chunks(Tail tail, Fn&& fn) {
 }
 
 template <typename Product>
-void multiply_f32(Context& ctx, const Product& product, int64_t m, int64_t n, int64_t num_parts = 1) {
-  const auto tiles = [&](int64_t tile) { return num_parts * ceil_div(m, tile) * ceil_div(n, tile); };
-  // A large tile would be half empty.
-  const int64_t num_large = std::min(m, n) <= SmallTile::kM ? 0 : tiles(LargeTile::kM);
-  launch_tiles<Product, Precision::f32>(ctx, product, num_large, tiles(SmallTile::kM));
+void multiply_f32(Context& ctx, const Product& product, const ProductSize& size, int64_t num_parts = 1) {
+  multiply_in<Precision::f32>(ctx, product, size, [&](int64_t tile_m, int64_t tile_n) {
+    const bool half_empty = tile_m > SmallTile::kM && std::min(size.m, size.n) <= SmallTile::kM;
+    return half_empty ? 0 : num_parts * ceil_div(size.m, tile_m) * ceil_div(size.n, tile_n);
+  });
 }
 
 void multiply_logits(Context& ctx, const Tail& tail, const float* d_nll, const float* lse) {
-  multiply_f32(ctx, LogitsProduct{tail, d_nll, lse, tail.aligned_h, tail.aligned_weight, tail.weight},
-               tail.num_tokens, tail.columns);
+  multiply_f32(ctx, LogitsProduct{tail, d_nll, lse, tail.h, tail.weight},
+               {tail.num_tokens, tail.columns, tail.width});
 }
 
 template <int kRowThreads>
@@ -315,10 +310,10 @@ void tail_cross_entropy_backward(Context& ctx, const TailCrossEntropyBackwardPar
   for_chunks(whole, [&](const Tail& tail) {
     multiply_logits(ctx, tail, p.d_nll.as<float>(), p.lse.as<float>());
     const HiddenGradientProduct d_h{
-        tail, parts, static_cast<int32_t>(num_parts), part_columns, true, tail.aligned_weight, tail.weight};
-    multiply_f32(ctx, d_h, num_tokens, width, num_parts);
-    multiply_f32(ctx, WeightGradientProduct{tail, d_weight, true, tail.aligned_h, tail.weight}, tail.columns,
-                 width);
+        tail, parts, static_cast<int32_t>(num_parts), part_columns, tail.logits_operand(), tail.weight};
+    multiply_f32(ctx, d_h, {num_tokens, width, tail.columns}, num_parts);
+    multiply_f32(ctx, WeightGradientProduct{tail, d_weight, tail.logits_operand(), tail.h},
+                 {tail.columns, width, num_tokens});
     sum_columns(ctx, {tail.logits, num_tokens, tail.columns, tail.stride, tail.count},
                 {.first = d_bias + tail.first, .accumulate = true});
   });

@@ -1,6 +1,6 @@
 // tile_loader: one operand's tiles, from global memory to a stage of shared memory.
 //
-// An operand is rows of contiguous numbers. Its layout says what the rows are:
+// The layout of an operand says what its rows are:
 //   by_row    rows are rows of the result (A) or columns of it (B), numbers run along k
 //   by_k      rows are k, numbers run along the rows or columns of the result
 // A tile is kRows x kNumbers elements, stored row by row in chunks of 16 bytes. Chunks are permuted within
@@ -8,8 +8,7 @@
 // operand is filled with zeros.
 #pragma once
 
-#include "cuda/kernels/elements.h"
-#include "ops/math/half.h"
+#include "cuda/kernels/operand.h"
 
 namespace hr::cuda {
 
@@ -49,21 +48,23 @@ struct TileBounds {
   int32_t row, row_end, number, number_end;
 };
 
-// Loads tiles with kThreads threads. `rows(r)` gives the address of number 0 of row r. f32 tiles are copied
-// asynchronously by start(); bf16 tiles go through registers, and finish() rounds and stores them.
-template <typename Element, Layout kLayout, int kLength, int kThreads>
+// What a loader of bf16 tiles finds in an operand.
+enum class Stored { f32, bf16, either };
+
+// Loads tiles with kThreads threads. What is stored as Elements is copied asynchronously by start(); f32 for
+// a bf16 tile goes through registers, and finish() rounds and stores it.
+template <typename Element, Layout kLayout, int kLength, int kThreads, Stored kStored>
 class TileLoader {
  public:
   using Storage = TileStorage<Element, kLayout, kLength>;
-  static constexpr bool kAsync = sizeof(Element) == sizeof(float);
+  static constexpr bool kRounds = sizeof(Element) < sizeof(float) && kStored != Stored::bf16;
   static constexpr int kChunks = Storage::kRows * Storage::kChunksPerRow / kThreads;  // of a thread
   static_assert(kChunks * kThreads == Storage::kRows * Storage::kChunksPerRow);
 
-  // aligned: every row starts at a 16-byte boundary. anywhere: some address in global memory.
-  HR_DEVICE TileLoader(bool aligned, const float* anywhere) : aligned_(aligned), anywhere_(anywhere) {}
+  HR_DEVICE explicit TileLoader(const Operand& operand) : operand_(operand) {}
 
-  template <typename Rows>
-  HR_DEVICE void start(Element* tile, const TileBounds& bounds, const Rows& rows) {
+  // The rows of `bounds` count from first_row of the operand on.
+  HR_DEVICE void start(Element* tile, const TileBounds& bounds, int32_t first_row) {
     HR_UNROLL
     for (int i = 0; i < kChunks; ++i) {
       const int row = row_of(i), chunk = chunk_of(i);
@@ -71,23 +72,23 @@ class TileLoader {
       const bool inside = bounds.row + row < bounds.row_end && number < bounds.number_end;
       const int32_t left = bounds.number_end - number;
       const int valid = inside ? (left < Storage::kChunk ? left : Storage::kChunk) : 0;
-      const float* from = inside ? rows(bounds.row + row) + number : anywhere_;
-      if constexpr (kAsync) {
-        copy(Storage::chunk_at(tile, row, chunk), from, valid);
-      } else {
-        read(staged_[i], from, valid);
+      const int32_t r = first_row + bounds.row + row;
+      Element* to = Storage::chunk_at(tile, row, chunk);
+      if (has_elements()) {
+        copy(to, inside ? operand_.row<Element>(r) + number : operand_.start<Element>(), valid);
+      } else if constexpr (kRounds) {
+        const float* from = inside ? operand_.row<float>(r) + number : operand_.start<float>();
+        staged_[i] = load_octet(from, valid, operand_.aligned);
       }
     }
   }
 
   HR_DEVICE void finish(Element* tile) {
-    if constexpr (!kAsync) {
+    if constexpr (kRounds) {
+      if (has_elements()) return;
       HR_UNROLL
       for (int i = 0; i < kChunks; ++i) {
-        const float(&x)[8] = staged_[i];
-        uint32_t* to = reinterpret_cast<uint32_t*>(Storage::chunk_at(tile, row_of(i), chunk_of(i)));
-        store_words4(to, to_bf16_pair(x[0], x[1]), to_bf16_pair(x[2], x[3]), to_bf16_pair(x[4], x[5]),
-                     to_bf16_pair(x[6], x[7]));
+        store_rounded(Storage::chunk_at(tile, row_of(i), chunk_of(i)), staged_[i]);
       }
     }
   }
@@ -96,32 +97,18 @@ class TileLoader {
   HR_DEVICE static int row_of(int i) { return (thread_index() + i * kThreads) / Storage::kChunksPerRow; }
   HR_DEVICE static int chunk_of(int i) { return (thread_index() + i * kThreads) % Storage::kChunksPerRow; }
 
-  HR_DEVICE void copy(Element* to, const float* from, int valid) const {
-    if (aligned_) {
-      copy_async16(to, from, valid * 4);
-      return;
-    }
-    HR_UNROLL
-    for (int j = 0; j < 4; ++j) copy_async4(to + j, j < valid ? from + j : anywhere_, j < valid ? 4 : 0);
-  }
+  HR_DEVICE bool has_elements() const { return !kRounds || (kStored == Stored::either && operand_.is_bf16); }
 
-  HR_DEVICE void read(float (&x)[8], const float* from, int valid) const {
-    if (aligned_ && valid == 8) {
-      const Float4 low = load4(from), high = load4(from + 4);
+  HR_DEVICE void copy(Element* to, const Element* from, int valid) const {
+    if (operand_.aligned) return copy_async16(to, from, valid * static_cast<int>(sizeof(Element)));
+    if constexpr (sizeof(Element) == 4) {  // what was rounded is aligned
       HR_UNROLL
-      for (int j = 0; j < 4; ++j) {
-        x[j] = low.v[j];
-        x[j + 4] = high.v[j];
-      }
-      return;
+      for (int j = 0; j < 4; ++j) copy_async4(to + j, j < valid ? from + j : from, j < valid ? 4 : 0);
     }
-    HR_UNROLL
-    for (int j = 0; j < 8; ++j) x[j] = j < valid ? from[j] : 0.0f;
   }
 
-  const bool aligned_;
-  const float* const anywhere_;
-  float staged_[kAsync ? 1 : kChunks][8];
+  const Operand& operand_;
+  Octet staged_[kRounds ? kChunks : 1];
 };
 
 }  // namespace hr::cuda

@@ -7,9 +7,10 @@
 // Which tile a block computes, where rows of a and b lie, and what becomes of the sums is the Product's
 // business, so that dense, gathered and per-expert products share this loop. A Product is a struct with
 //   kLayoutA, kLayoutB                               see tile_loader.h
-//   aligned_a, aligned_b, anywhere                   see TileLoader
+//   a, b                                             an Operand each
+//   kHasWeights                                      whether b is the same for all rows of c, or few
 //   find(block, tile_m, tile_n, Tile&) -> bool       the tile of this block; false: there is none
-//   row_a(tile, r), row_b(tile, r) -> const float*   number 0 of a row of the operand
+//   first_row_a(tile), first_row_b(tile) -> int32_t  the row of the operand that a tile's rows count from
 //   row(tile, r) -> RowState                         what the epilogue needs to know of row r of c
 //   store(tile, RowState, r, column, sums, count)    one or two neighbouring sums of row r, columns column
 //   ...
@@ -23,9 +24,9 @@
 //   has_vector(tile) -> bool                         whether there is one
 //   vector(tile, k) -> float                         number k of it
 //   store_vector(tile, r, sum)                       the sum of row r
-// A Product with num_groups() sums over k .. k_end of that many groups, one after another: row_a and row_b
-// get a tile that names the group. All coordinates are those of the whole c, a or b. Each element is summed
-// along k in one fixed order, whatever the tile: results do not depend on the grid.
+// A Product with num_groups() sums over k .. k_end of that many groups, one after another: first_row_a and
+// first_row_b get a tile that names the group. All coordinates are those of the whole c, a or b. Each element
+// is summed along k in one fixed order, whatever the tile: results do not depend on the grid.
 #pragma once
 
 #include "cuda/kernels/quads.h"
@@ -49,8 +50,15 @@ struct TileShape {
   static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
   static constexpr int kColumnsOfWarps = kWarpsN;
 };
-using LargeTile = TileShape<128, 128, 2, 4>;
-using SmallTile = TileShape<64, 64, 2, 2>;
+struct SmallTile : TileShape<64, 64, 2, 2> {
+  static constexpr Stored kStoredA = Stored::f32, kStoredB = Stored::f32;
+};
+struct LargeTile : TileShape<128, 128, 2, 4> {
+  static constexpr Stored kStoredA = Stored::either, kStoredB = Stored::either;
+};
+struct WideTile : TileShape<128, 256, 2, 4> {
+  static constexpr Stored kStoredA = Stored::either, kStoredB = Stored::bf16;
+};
 
 inline constexpr int kQuadColumns = 32;
 inline constexpr int kQuadLanes = kQuadColumns / 4;
@@ -58,7 +66,7 @@ inline constexpr int kQuadLanes = kQuadColumns / 4;
 template <typename Product, Precision kPrecision, typename Shape>
 struct ProductKernel {
   static constexpr int kThreads = Shape::kThreads;
-  static constexpr int kStages = 3;
+  static constexpr int kStages = kPrecision == Precision::bf16 ? 4 : 3;  // a stage of bf16 has half the bytes
   static constexpr bool kStoresQuads = requires { &Product::read; };
   static constexpr bool kWithVector = requires { &Product::store_vector; };
   static constexpr bool kSumsGroups = requires { &Product::num_groups; };
@@ -68,7 +76,7 @@ struct ProductKernel {
   using StorageB = TileStorage<Element, Product::kLayoutB, Shape::kN>;
   static constexpr size_t kStageBytes = StorageA::kBytes + StorageB::kBytes;
   static constexpr int kQuadPitch = kQuadColumns + 8;  // eight rows of a fragment meet no bank twice
-  static constexpr size_t kQuadBytes = Shape::kM * (Shape::kN / kQuadColumns) * kQuadPitch * sizeof(float);
+  static constexpr size_t kQuadBytes = kThreads / kWarpSize * Shape::kWarpM * kQuadPitch * sizeof(float);
   static constexpr size_t kSharedBytes =
       kStoresQuads ? std::max(kStages * kStageBytes, kQuadBytes) : kStages * kStageBytes;
   static constexpr int kBlocksM = Shape::kWarpM / 16, kBlocksN = Shape::kWarpN / 8;
@@ -116,8 +124,8 @@ struct ProductKernel {
   }
 
   HR_DEVICE void multiply(const Tile& tile, float (&sums)[kBlocksM][kBlocksN][4]) const {
-    TileLoader<Element, Product::kLayoutA, Shape::kM, kThreads> a(product.aligned_a, product.anywhere);
-    TileLoader<Element, Product::kLayoutB, Shape::kN, kThreads> b(product.aligned_b, product.anywhere);
+    TileLoader<Element, Product::kLayoutA, Shape::kM, kThreads, Shape::kStoredA> a(product.a);
+    TileLoader<Element, Product::kLayoutB, Shape::kN, kThreads, Shape::kStoredB> b(product.b);
     const int32_t num_stages = count_stages(tile);
     const auto start = [&](int32_t number) {  // past the end there is nothing left to copy
       Tile part = tile;
@@ -125,9 +133,9 @@ struct ProductKernel {
       const int stage = number % kStages;
       if (number < num_stages) {
         a.start(stage_a(stage), bounds<Product::kLayoutA>(tile.row, tile.row_end, k, tile.k_end),
-                [&](int32_t r) { return product.row_a(part, r); });
+                product.first_row_a(part));
         b.start(stage_b(stage), bounds<Product::kLayoutB>(tile.column, tile.column_end, k, tile.k_end),
-                [&](int32_t r) { return product.row_b(part, r); });
+                product.first_row_b(part));
       }
       copy_async_commit();
     };
@@ -220,23 +228,38 @@ struct ProductKernel {
     }
   }
 
-  // Each warp turns its own part around.
+  // Each warp turns its own part around, kQuadColumns at a time.
   HR_DEVICE void store_quads(const Tile& tile, const float (&sums)[kBlocksM][kBlocksN][4]) const {
-    static_assert(Shape::kWarpN == kQuadColumns);
-    const int lane = lane_index();
+    static_assert(Shape::kWarpN % kQuadColumns == 0);
+    constexpr int kBlocks = kQuadColumns / 8;
     float* part = shared_memory<float>() + warp_index() * Shape::kWarpM * kQuadPitch;
     barrier();  // nobody reads the stages any more
+    HR_NO_UNROLL
+    for (int number = 0; number < kBlocksN / kBlocks; ++number) {
+      if (number > 0) warp_barrier();
+      HR_UNROLL
+      for (int j = 0; j < kBlocksN; ++j) {
+        if (j / kBlocks == number) turn_block(part, j % kBlocks, sums, j);
+      }
+      warp_barrier();
+      store_part(tile, warp_column() + number * kQuadColumns, part);
+    }
+  }
+
+  // Puts eight columns of sums into the part.
+  HR_DEVICE static void turn_block(float* part, int to, const float (&sums)[kBlocksM][kBlocksN][4], int j) {
+    const int lane = lane_index();
     HR_UNROLL
     for (int i = 0; i < 2 * kBlocksM; ++i) {
-      float* to = part + (i * 8 + lane / 4) * kQuadPitch + lane % 4 * 2;
-      HR_UNROLL
-      for (int j = 0; j < kBlocksN; ++j)
-        store2(to + j * 8, sums[i / 2][j][i % 2 * 2], sums[i / 2][j][i % 2 * 2 + 1]);
+      store2(part + (i * 8 + lane / 4) * kQuadPitch + lane % 4 * 2 + to * 8, sums[i / 2][j][i % 2 * 2],
+             sums[i / 2][j][i % 2 * 2 + 1]);
     }
-    warp_barrier();
+  }
 
+  HR_DEVICE void store_part(const Tile& tile, int first_column, const float* part) const {
     constexpr int kRows = kWarpSize / kQuadLanes, kRounds = 4;  // of rows whose operands are under way
-    const int32_t column = tile.column + warp_column() + lane % kQuadLanes * 4;
+    const int lane = lane_index();
+    const int32_t column = tile.column + first_column + lane % kQuadLanes * 4;
     const int columns = tile.column_end > column ? quad_count(tile.column_end - column) : 0;
     for (int first = lane / kQuadLanes; first < Shape::kWarpM; first += kRounds * kRows) {
       const int32_t row = tile.row + warp_row() + first;
@@ -270,7 +293,13 @@ struct Raster {
   }
 };
 
-// Whether there are large tiles. In f32, where it takes three products, one may not fit the registers of a
+// Tiles for products that fill the GPU with them. Of a product with weights, bf16 ones are wide: rows of a,
+// which may be read too seldom to round them, are then read half as often.
+template <typename Product, Precision kPrecision>
+using LargeTileOf =
+    std::conditional_t<kPrecision == Precision::bf16 && Product::kHasWeights, WideTile, LargeTile>;
+
+// Whether there are such tiles. In f32, where it takes three products, one may not fit the registers of a
 // thread, or not be worth a kernel: such a Product says kLargeTilesInF32 = false.
 template <typename Product>
 constexpr bool has_large_tile(Precision precision) {
@@ -280,29 +309,45 @@ constexpr bool has_large_tile(Precision precision) {
   return true;
 }
 
-template <typename Product, Precision kPrecision>
-void launch_tiles(Context& ctx, const Product& product, int64_t num_large, int64_t num_small) {
+// What is multiplied, over all tiles: m·k numbers with k·n.
+struct ProductSize {
+  int64_t m, n, k;
+};
+
+// Multiplies in large tiles if there is one of 128 x 128 for each multiprocessor, or half a wide one, else in
+// small ones. num_tiles(tile_m, tile_n): how many tiles there are at most.
+template <Precision kPrecision, typename Product, typename NumTiles>
+void multiply_in(Context& ctx, Product product, const ProductSize& size, const NumTiles& num_tiles) {
   if constexpr (has_large_tile<Product>(kPrecision)) {
-    if (num_large >= ctx.num_multiprocessors) {
-      using Kernel = ProductKernel<Product, kPrecision, LargeTile>;
+    using Shape = LargeTileOf<Product, kPrecision>;
+    using Kernel = ProductKernel<Product, kPrecision, Shape>;
+    const int64_t num_large = num_tiles(Shape::kM, Shape::kN);
+    if (num_large * (Shape::kN / LargeTile::kN) >= ctx.num_multiprocessors) {
+      if constexpr (kPrecision == Precision::bf16) {
+        const int64_t read_of_a = size.m * size.k * ceil_div(size.n, Shape::kN);
+        const int64_t read_of_b = size.n * size.k * ceil_div(size.m, Shape::kM);
+        if (is_worth_rounding(ctx, product.a, read_of_a)) product.a = rounded(ctx, product.a);
+        if (Shape::kStoredB == Stored::bf16 || is_worth_rounding(ctx, product.b, read_of_b)) {
+          product.b = rounded(ctx, product.b);
+        }
+      }
       return launch(ctx, Kernel{product}, {num_large}, Kernel::kSharedBytes);
     }
   }
   using Kernel = ProductKernel<Product, kPrecision, SmallTile>;
-  launch(ctx, Kernel{product}, {num_small}, Kernel::kSharedBytes);
+  launch(ctx, Kernel{product}, {num_tiles(SmallTile::kM, SmallTile::kN)}, Kernel::kSharedBytes);
 }
 
-// Multiplies in the context's precision, in large tiles if those fill the GPU. `num_large` and `num_small`
-// are how many tiles of either shape there are, at most.
-template <typename Product>
-void multiply(Context& ctx, const Product& product, int64_t num_large, int64_t num_small) {
+// The same in the context's precision.
+template <typename Product, typename NumTiles>
+void multiply(Context& ctx, const Product& product, const ProductSize& size, const NumTiles& num_tiles) {
   switch (ctx.precision) {
     case Precision::f32:
-      return launch_tiles<Product, Precision::f32>(ctx, product, num_large, num_small);
+      return multiply_in<Precision::f32>(ctx, product, size, num_tiles);
     case Precision::tf32:
-      return launch_tiles<Product, Precision::tf32>(ctx, product, num_large, num_small);
+      return multiply_in<Precision::tf32>(ctx, product, size, num_tiles);
     case Precision::bf16:
-      return launch_tiles<Product, Precision::bf16>(ctx, product, num_large, num_small);
+      return multiply_in<Precision::bf16>(ctx, product, size, num_tiles);
   }
 }
 

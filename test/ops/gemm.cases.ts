@@ -50,6 +50,7 @@ const gemm = opCases({
     "one task": { m: 150, k: 70, n: 130, bias: true, transposeB: true },
     "several tasks in several pieces of k": { m: 300, k: 601, n: 70, bias: true, transposeB: true },
     "several columns of tasks": { m: 300, k: 33, n: 600, transposeA: true },
+    "wide tiles": { m: 300, k: 37, n: 300, bias: true, transposeB: true },
   },
   args: ({
     m,

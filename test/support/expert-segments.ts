@@ -98,6 +98,7 @@ export const cases: Record<string, Sizes> = {
     scale: "output",
     activation: "relu",
   }),
+  "rows that many tiles read": sized(450, 9, 8, 73, 70, { gather: true, bias: true, scale: "output" }),
   "several tasks": sized(97, 5, 2, 33, 65, { gather: true, bias: true, scale: "output", activation: "relu" }),
 };
 

@@ -17,6 +17,7 @@
 
 #define HR_DEVICE inline
 #define HR_UNROLL
+#define HR_NO_UNROLL
 
 namespace hr::cuda {
 
