@@ -1,4 +1,5 @@
 import { type Gradients, record } from "../autograd/tape.js";
+import { ValueError } from "../errors.js";
 import { native } from "../native.js";
 import { checkInteger } from "../options.js";
 import { empty, type FloatTensor, type IndexTensor, type Tensor } from "../tensor.js";
@@ -50,7 +51,7 @@ export function dispatch(
 
 /**
  * What a function of the tokens' routed rows hands to the op that sums them, {@link combine} or `layerNorm`. That op
- * takes over the rows, which it frees, and their backward rule: good for one use.
+ * takes over the rows, which it frees, and their backward rule; a second one is refused.
  */
 export interface RoutedRows {
   /** `[numTokens · topK, d]` in expert order; `[numTokens, d]`, summed already, where `routed` is null. */
@@ -62,8 +63,33 @@ export interface RoutedRows {
   readonly backward: (gradients: Gradients, dSums: FloatTensor) => void;
 }
 
-/** The sum of each token's rows in slot order, `[numTokens, d]`. */
-export function combine({ rows, routed, inputs, backward }: RoutedRows): FloatTensor<[number, number]> {
+const taken = new WeakSet<RoutedRows>();
+
+/**
+ * Hands routed rows over to `op`.
+ *
+ * @throws {ValueError} when an op has them already.
+ */
+export function takeRows(op: string, arg: string, rows: RoutedRows): RoutedRows {
+  if (taken.has(rows)) {
+    throw new ValueError(
+      op,
+      arg,
+      `"${arg}" are routed rows that combine or layerNorm has summed and freed before`,
+      "sum them once, with combine(), and pass that sum to every op",
+    );
+  }
+  taken.add(rows);
+  return rows;
+}
+
+/**
+ * The sum of each token's rows in slot order, `[numTokens, d]`.
+ *
+ * @throws {ValueError} when an op has summed these rows before.
+ */
+export function combine(routedRows: RoutedRows): FloatTensor<[number, number]> {
+  const { rows, routed, inputs, backward } = takeRows("combine", "routedRows", routedRows);
   let sums = rows;
   if (routed) {
     const { inversePermutation, topK } = routed;

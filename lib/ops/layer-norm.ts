@@ -1,7 +1,7 @@
 import { record } from "../autograd/tape.js";
 import { native } from "../native.js";
 import { empty, emptyLike, type FloatTensor, type Shape, Tensor } from "../tensor.js";
-import { type RoutedRows, summedRows } from "./dispatch.js";
+import { type RoutedRows, summedRows, takeRows } from "./dispatch.js";
 import { type Dropout, noDropout } from "./dropout.js";
 import { rowsOf } from "./view.js";
 
@@ -15,6 +15,7 @@ import { rowsOf } from "./view.js";
  * @param weight `[d]`.
  * @param bias `[d]`.
  * @returns Shape of x.
+ * @throws {ValueError} when an op has summed these routed rows before.
  */
 export function layerNorm<S extends Shape>(
   x: FloatTensor<S>,
@@ -28,7 +29,8 @@ export function layerNorm<S extends Shape>(
   const { device } = x;
   const x2 = rowsOf(x);
   const [count] = x2.shape;
-  const added = branch instanceof Tensor ? summedRows(branch) : branch;
+  const added =
+    branch instanceof Tensor ? summedRows(branch) : branch && takeRows("layerNorm", "branch", branch);
   const y = emptyLike(x);
   const sum = added ? empty(device.float, x2.shape, device) : null;
   const mean = empty(device.float, [count], device);
