@@ -11,7 +11,7 @@ import { deviceSeconds, pipelineSeconds } from "./device-timer.js";
 import type { LayerRow, MissingRow } from "./layer-report.js";
 import { type LayerTask, type OwnedWorkload, smallTopK } from "./layer-tasks.js";
 import { type Mode, openCeiling, openRival, type Rival, type RivalInputs } from "./rival.js";
-import { runsPerTurn, type System, takeTurns, timesOf } from "./turns.js";
+import { messageOf, runsPerTurn, type System, Turns } from "./turns.js";
 
 /** Four times what one product may be off by: a gradient goes through up to four of them. Relative norm. */
 const tolerances: Readonly<Record<ProductDType, number>> = { f32: 4e-5, tf32: 2e-3, bf16: 2e-2 };
@@ -31,21 +31,42 @@ export interface LayerComparisonOptions {
   compileSeconds: number;
   /** The peer of a design and precision; throws where there is none. */
   peerOf: (design: Design, dtype: ProductDType) => GpuPeer;
+  /** Called whenever there is something new. */
+  progress?: () => Promise<void>;
 }
 
 /** Compares task after task. Whatever fails is listed with its reason, and the rest goes on. */
 export class LayerComparisons {
   readonly rows: LayerRow[] = [];
-  readonly missing: MissingRow[] = [];
+  readonly #failed: MissingRow[] = [];
   readonly #deadline: number;
   /** Computations of ours that agree with the reference. */
   readonly #checked = new Set<string>();
 
-  constructor(private readonly options: LayerComparisonOptions) {
+  constructor(
+    private readonly tasks: readonly LayerTask[],
+    private readonly options: LayerComparisonOptions,
+  ) {
     this.#deadline = performance.now() + 1000 * options.seconds;
   }
 
-  async compare(task: LayerTask): Promise<void> {
+  /** What failed, and what there is nothing of yet. */
+  get missing(): MissingRow[] {
+    const known = new Set([...this.rows, ...this.#failed].map(comparisonOf));
+    const wanted = this.tasks.flatMap(({ name, dtype, designs }) =>
+      designs.map((rival) => ({ name, rival, dtype, reason: "it was not measured before the end" })),
+    );
+    return [...this.#failed, ...wanted.filter((each) => !known.has(comparisonOf(each)))];
+  }
+
+  async run(): Promise<void> {
+    for (const task of this.tasks) {
+      await this.#compare(task);
+      await this.options.progress?.();
+    }
+  }
+
+  async #compare(task: LayerTask): Promise<void> {
     if (this.#secondsLeft() <= 0) {
       this.#miss(task, task.designs, "there was no time left");
       return;
@@ -60,7 +81,9 @@ export class LayerComparisons {
       ours = task.make(device);
       await this.#compareWith(peers, task, ours, device, folder);
     } catch (error) {
-      this.#miss(task, [...peers.keys()], `ours failed: ${messageOf(error)}`);
+      const measured = new Set(this.rows.map(comparisonOf));
+      const others = [...peers.keys()].filter((rival) => !measured.has(comparisonOf({ ...task, rival })));
+      this.#miss(task, others, `ours failed: ${messageOf(error)}`);
     } finally {
       ours?.dispose();
       await rm(folder, { recursive: true });
@@ -86,7 +109,7 @@ export class LayerComparisons {
   }
 
   #miss({ name, dtype }: LayerTask, designs: readonly Design[], reason: string): void {
-    this.missing.push(...designs.map((rival) => ({ name, rival, dtype, reason })));
+    this.#failed.push(...designs.map((rival) => ({ name, rival, dtype, reason })));
   }
 
   /** At a small size, beside the reference in float64. It knows no tf32, so that is compared with exact products. */
@@ -146,45 +169,76 @@ export class LayerComparisons {
     device: Device,
     rivals: ReadonlyMap<Design, Rival>,
   ): Promise<void> {
-    const { rounds } = this.options;
+    const { rounds, progress } = this.options;
     const queue = () => {
       ours.queue(task.topK);
     };
     const peakBytes = await peakBytesOf(device, queue);
     for (let run = 0; run < warmUps; run += 1) queue();
     const runs = runsPerTurn(await pipelineSeconds(device, queue, callsPerSample), rounds);
-    const timers = { queued: pipelineSeconds, device: deviceSeconds };
-    const oursIn = (mode: Mode): System => ({
-      sample: async () => {
-        for (let run = 0; run < warmUpsPerTurn; run += 1) queue();
-        const samples: number[] = [];
-        for (let run = 0; run < runs; run += callsPerSample)
-          samples.push(await timers[mode](device, queue, callsPerSample));
-        return samples;
-      },
-    });
     const theirs = [...rivals].flatMap(([design, { systems, ...rest }]) =>
-      systems.map((each) => ({ design, ...rest, ...each })),
+      systems.map((each) => ({ ...rest, ...each, party: design })),
     );
     const modes = [...new Set(theirs.map(({ mode }) => mode))];
-    const systems = [...modes.map(oursIn), ...theirs.map(({ system }) => system)];
-    const times = await takeTurns(systems, rounds);
-    for (const [i, mode] of modes.entries()) {
-      const last = timesOf(await systems[i]!.sample());
-      const oursTimes = times[i]!;
-      const first = timesOf(oursTimes.samples.slice(0, oursTimes.samples.length / rounds));
-      for (const [j, other] of theirs.entries()) {
-        if (other.mode !== mode) continue;
-        const theirTimes = times[modes.length + j]!;
-        this.rows.push({
-          ...{ name: task.name, rival: other.design, dtype: task.dtype, mode },
-          ...{ ours: oursTimes, theirs: theirTimes, ratio: oursTimes.median / theirTimes.median },
-          ...{ drift: last.median / first.median, flops: ours.flops(task.topK) },
-          peakBytes: { ours: peakBytes, theirs: other.peakBytes },
-        });
-      }
+    const turns = new Turns([...modes.map((mode) => ourSystem(mode, device, queue, runs)), ...theirs]);
+    const begin = this.rows.length;
+    const show = async (): Promise<void> => {
+      const rows = theirs.flatMap(({ party, mode, peakBytes: theirPeak }, i): LayerRow[] => {
+        const our = modes.indexOf(mode);
+        const [ourTimes, theirTimes] = [turns.timesOf(our), turns.timesOf(modes.length + i)];
+        if (!ourTimes || !theirTimes) return [];
+        return [
+          {
+            ...{ name: task.name, rival: party, dtype: task.dtype, mode },
+            ...{ ours: ourTimes, theirs: theirTimes, ratio: ourTimes.median / theirTimes.median },
+            ...{ drift: turns.driftOf(our), flops: ours.flops(task.topK) },
+            peakBytes: { ours: peakBytes, theirs: theirPeak },
+          },
+        ];
+      });
+      this.rows.splice(begin, Infinity, ...rows);
+      await progress?.();
+    };
+    for (let round = 0; round < rounds && (round === 0 || this.#secondsLeft() > 0); round += 1) {
+      await turns.round();
+      await show();
+    }
+    await turns.round(modes.length);
+    await show();
+    for (const { party, mode } of theirs) {
+      const reason = turns.failures.get(oursIn(mode));
+      if (reason !== undefined) this.#miss(task, [party], `${oursIn(mode)} failed: ${reason}`);
+    }
+    for (const design of rivals.keys()) {
+      const reason = turns.failures.get(design);
+      if (reason !== undefined) this.#miss(task, [design], reason);
     }
   }
+}
+
+/** The name of our side in one mode. */
+function oursIn(mode: Mode): string {
+  return `ours ${mode}`;
+}
+
+const timers = { queued: pipelineSeconds, device: deviceSeconds };
+
+function ourSystem(mode: Mode, device: Device, queue: () => void, runs: number): System {
+  return {
+    party: oursIn(mode),
+    sample: async () => {
+      for (let run = 0; run < warmUpsPerTurn; run += 1) queue();
+      const samples: number[] = [];
+      for (let run = 0; run < runs; run += callsPerSample)
+        samples.push(await timers[mode](device, queue, callsPerSample));
+      return samples;
+    },
+  };
+}
+
+/** What a row and a missing one have in common when they are of one comparison. */
+function comparisonOf({ name, dtype, rival }: Pick<MissingRow, "name" | "dtype" | "rival">): string {
+  return `${name} ${dtype} ${rival}`;
 }
 
 /** Most memory that tensors take while it runs once. */
@@ -194,8 +248,4 @@ async function peakBytesOf(device: Device, queue: () => void): Promise<number> {
   queue();
   await device.settled();
   return device.memoryStats().peakBytes;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -22,7 +22,7 @@ export interface LayerRow {
   peakBytes: { ours: number; theirs: number | null };
 }
 
-/** A comparison that could not be made. */
+/** A comparison that could not be made, or not to its end: what it measured before is a row. */
 export interface MissingRow {
   name: string;
   rival: Design;
@@ -88,9 +88,9 @@ export function printLayers(report: LayerReport, terminal: Terminal): void {
   if (copyBytesPerSecond !== null) {
     terminal.pairs([["copy", `${(copyBytesPerSecond / 1e9).toFixed(0)} GB/s read and written`]]);
   }
-  for (const { name, rival, dtype, reason } of missing) {
-    terminal.print(`  missing: ${name} ${dtype} with ${rival}: ${reason}`);
-  }
+  if (missing.length > 0) terminal.heading("Missing, or not complete");
+  for (const { name, rival, dtype, reason } of missing)
+    terminal.print(`  ${name} ${dtype} with ${rival}: ${reason}`);
 }
 
 function cells(row: LayerRow): string[] {

@@ -1,8 +1,7 @@
 // node --import ./scripts/typescript.mjs bench/cuda/layers.ts [pattern] [options]: our layers on the GPU beside those that
 // others write with PyTorch and Triton. Options: --json <file>, --seconds <for everything>; --quick takes tiny sizes;
 // --device and --peers say where we and they run: both cpu tries the comparison itself without a GPU.
-import { mkdirSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
@@ -12,6 +11,7 @@ import type { ProductDType } from "../../lib/dtype.js";
 import { type Design, GpuPeer, gpuPeerProgram } from "../peers/gpu-peer.js";
 import { pythonWith } from "../peers/python.js";
 import { describeRun } from "../report.js";
+import { writeResults } from "../results-file.js";
 import { median } from "../statistics.js";
 import { LayerComparisons } from "./compare-layers.js";
 import { headlinesOf, type LayerReport, printLayers } from "./layer-report.js";
@@ -37,28 +37,28 @@ async function measure(pattern: string): Promise<LayerReport> {
   );
   if (tasks.length === 0) throw new Error(`nothing has "${pattern}" in its name`);
   const peers = new Peers();
-  const comparisons = new LayerComparisons({
+  const run = describeRun(openDevice("cpu"));
+  const device = openDevice(values.device).description;
+  let copyBytesPerSecond: number | null = null;
+  const report = (): LayerReport => {
+    const { rows, missing } = comparisons;
+    return {
+      ...{ device, commit: run.commit, date: run.date, peers: peers.descriptions(), copyBytesPerSecond },
+      ...{ headlines: headlinesOf(rows), rows, missing },
+    };
+  };
+  const comparisons = new LayerComparisons(tasks, {
     device: values.device,
     rounds: values.quick ? 1 : 5,
     seconds: Number(values.seconds),
     compileSeconds: 150,
     peerOf: (design, dtype) => peers.of(design, dtype),
+    progress: () => writeResults(values.json, report()),
   });
-  const run = describeRun(openDevice("cpu"));
   try {
-    const copyBytesPerSecond = await peers.copyBytesPerSecond();
-    const report = (): LayerReport => {
-      const { rows, missing } = comparisons;
-      return {
-        ...{ device: openDevice(values.device).description, commit: run.commit, date: run.date },
-        ...{ peers: peers.descriptions(), copyBytesPerSecond, headlines: headlinesOf(rows), rows, missing },
-      };
-    };
-    for (const task of tasks) {
-      await comparisons.compare(task);
-      // What is there counts, even if something stops this program.
-      writeFileSync(values.json, `${JSON.stringify(report())}\n`);
-    }
+    copyBytesPerSecond = await peers.copyBytesPerSecond();
+    await writeResults(values.json, report());
+    await comparisons.run();
     return report();
   } finally {
     await peers.end();
@@ -99,5 +99,4 @@ class Peers {
   }
 }
 
-mkdirSync(dirname(values.json), { recursive: true });
 printLayers(await measure(positionals[0] ?? ""), new Terminal(process.stdout));

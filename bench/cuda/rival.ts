@@ -16,7 +16,7 @@ export type Mode = "queued" | "device";
 
 /** What a peer does for a task, ready to be timed. */
 export interface Rival {
-  systems: { mode: Mode; system: System }[];
+  systems: { mode: Mode; sample: System["sample"] }[];
   peakBytes: number | null;
   /** Why it cannot be a CUDA graph, if it cannot. */
   graphObstacle: string | null;
@@ -48,29 +48,38 @@ export async function openRival(peer: GpuPeer, inputs: RivalInputs): Promise<Riv
   await call("results", { ...what, file });
   checkAgreement("the peer", (await readSafetensors(file)).tensors, expected, tolerance);
   const ready = await call("prepare", what);
-  const iterations = runsPerTurn(median(ready["seconds"] as number[]), rounds);
+  const runSeconds = median(ready["seconds"] as number[]);
+  const iterations = runsPerTurn(runSeconds, rounds);
   const graphObstacle = ready["graph"] as string | null;
-  const system = (graph: boolean): System => ({
-    sample: async () =>
-      (await peer.call("run", { ...what, iterations, graph }, seconds))["seconds"] as number[],
-  });
+  const sample = async (graph: boolean): Promise<number[]> => {
+    const reply = await peer.call("run", { ...what, iterations, graph }, mostSeconds(iterations, runSeconds));
+    return reply["seconds"] as number[];
+  };
   return {
     systems: [
-      { mode: "queued", system: system(false) },
-      ...(graphObstacle === null ? [{ mode: "device" as const, system: system(true) }] : []),
+      { mode: "queued", sample: () => sample(false) },
+      ...(graphObstacle === null ? [{ mode: "device" as const, sample: () => sample(true) }] : []),
     ],
     peakBytes: Number(ready["peakBytes"]),
     graphObstacle,
   };
 }
 
+/** What a peer may take for runs that have taken `runSeconds` each: much more, and time to warm up. */
+function mostSeconds(iterations: number, runSeconds: number): number {
+  return 20 + 10 * iterations * runSeconds;
+}
+
 /** The product of cuBLAS that takes as much arithmetic, with nothing gathered and nothing added. */
 export async function openCeiling(peer: GpuPeer, { task, rounds, seconds }: RivalInputs): Promise<Rival> {
-  const sample = async (iterations: number): Promise<number[]> => {
-    const reply = await peer.call("gemm", { ...task.gemm, dtype: task.dtype, iterations }, seconds);
+  const sample = async (iterations: number, limit: number): Promise<number[]> => {
+    const reply = await peer.call("gemm", { ...task.gemm, dtype: task.dtype, iterations }, limit);
     return reply["seconds"] as number[];
   };
-  const iterations = runsPerTurn(median(await sample(2)), rounds);
-  const system: System = { sample: () => sample(iterations) };
-  return { systems: [{ mode: "device", system }], peakBytes: null, graphObstacle: null };
+  const runSeconds = median(await sample(2, seconds));
+  const iterations = runsPerTurn(runSeconds, rounds);
+  return {
+    systems: [{ mode: "device", sample: () => sample(iterations, mostSeconds(iterations, runSeconds)) }],
+    ...{ peakBytes: null, graphObstacle: null },
+  };
 }

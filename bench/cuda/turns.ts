@@ -2,6 +2,8 @@ import { median, quantile } from "../statistics.js";
 
 /** One way to do something. */
 export interface System {
+  /** Whose it is. When one system of a party fails, its others take no more turns either. */
+  party: string;
   /** Seconds of each of a few runs, after runs that are not timed. */
   sample: () => Promise<number[]>;
 }
@@ -13,17 +15,47 @@ export interface Times {
   samples: number[];
 }
 
-/** @returns the times of each system. They take turns, so that clocks and temperature are the same for all. */
-export async function takeTurns(systems: readonly System[], rounds: number): Promise<Times[]> {
-  const samples = systems.map((): number[] => []);
-  for (let round = 0; round < rounds; round += 1) {
-    for (const [i, system] of systems.entries()) samples[i]!.push(...(await system.sample()));
+/** Systems that take turns, so that clocks and temperature are the same for all. One that fails leaves the others alone. */
+export class Turns {
+  /** Why a party takes no more turns. */
+  readonly failures = new Map<string, string>();
+  readonly #samples: number[][][];
+
+  constructor(private readonly systems: readonly System[]) {
+    this.#samples = systems.map(() => []);
   }
-  return samples.map(timesOf);
+
+  /** Each system takes a turn, or the first `count` of them. */
+  async round(count = this.systems.length): Promise<void> {
+    for (const [i, { party, sample }] of this.systems.slice(0, count).entries()) {
+      if (this.failures.has(party)) continue;
+      try {
+        this.#samples[i]!.push(await sample());
+      } catch (error) {
+        this.failures.set(party, messageOf(error));
+      }
+    }
+  }
+
+  /** Of a system's turns so far; undefined if there was none. */
+  timesOf(system: number): Times | undefined {
+    const samples = this.#samples[system]!.flat();
+    return samples.length > 0 ? timesOf(samples) : undefined;
+  }
+
+  /** The median of a system's last turn / that of its first one. */
+  driftOf(system: number): number {
+    const turns = this.#samples[system]!;
+    return median(turns.at(-1) ?? []) / median(turns[0] ?? []);
+  }
 }
 
-export function timesOf(samples: number[]): Times {
+function timesOf(samples: number[]): Times {
   return { median: median(samples), p10: quantile(samples, 0.1), p90: quantile(samples, 0.9), samples };
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** How often to run something that takes `seconds`, in one of `rounds` turns: 100 times in all, or for 2 s. */

@@ -1,7 +1,7 @@
-import { type ChildProcessByStdio, spawn } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import type { Readable, Writable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /** How to start a peer. */
 export interface PeerProgram {
@@ -12,6 +12,9 @@ export interface PeerProgram {
 }
 
 type Message = Record<string, unknown> & { error?: unknown };
+
+/** How much of a peer's standard error an error quotes, and how long that may take to arrive. */
+const quoted = { lines: 20, milliseconds: 500 };
 
 /**
  * A long-lived child process that answers a line of JSON with a line of JSON. It is stopped between calls: none of
@@ -24,22 +27,19 @@ export class Peer {
     readonly program: PeerProgram,
     /** What it says about itself. */
     readonly description: Message,
-    private readonly child: ChildProcessByStdio<Writable, Readable, null>,
-    private readonly replies: AsyncIterator<string, undefined>,
+    private readonly child: ChildProcessWithoutNullStreams,
+    private readonly replies: Replies,
   ) {}
 
-  /** @throws {Error} if it ends instead of describing itself; what it printed is on standard error. */
+  /** @throws {Error} if it ends instead of describing itself, with what it printed last. */
   static async start(program: PeerProgram): Promise<Peer> {
     const { command, args, env } = program;
-    const child = spawn(command, args, {
-      env: { ...process.env, ...env },
-      stdio: ["pipe", "pipe", "inherit"],
-    });
+    const child = spawn(command, args, { env: { ...process.env, ...env } });
     process.once("exit", () => child.kill("SIGKILL"));
     // A peer that has ended gives no reply, and that is reported.
     child.stdin.on("error", () => undefined);
-    const replies = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-    const description = await nextMessage(replies);
+    const replies = new Replies(child);
+    const description = await replies.next();
     child.kill("SIGSTOP");
     return new Peer(program, description, child, replies);
   }
@@ -67,7 +67,7 @@ export class Peer {
     const timer =
       seconds === undefined ? undefined : setTimeout(() => this.child.kill("SIGKILL"), 1000 * seconds);
     try {
-      return await nextMessage(this.replies);
+      return await this.replies.next();
     } catch (error) {
       this.#hasEnded = true;
       throw error;
@@ -83,8 +83,28 @@ export class Peer {
   }
 }
 
-async function nextMessage(replies: AsyncIterator<string, undefined>): Promise<Message> {
-  const { value } = await replies.next();
-  if (value === undefined) throw new Error("a peer ended before it replied; its message is above");
-  return JSON.parse(value) as Message;
+/** What a peer prints: replies on standard output, all else on standard error, which is passed on. */
+class Replies {
+  readonly #lines: AsyncIterator<string, undefined>;
+  #printed = "";
+
+  constructor(private readonly child: ChildProcessWithoutNullStreams) {
+    this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      process.stderr.write(text);
+      this.#printed = (this.#printed + text)
+        .split("\n")
+        .slice(-quoted.lines - 1)
+        .join("\n");
+    });
+  }
+
+  async next(): Promise<Message> {
+    const { value } = await this.#lines.next();
+    if (value !== undefined) return JSON.parse(value) as Message;
+    // Programs that it started may hold its standard error open.
+    if (!this.child.stderr.readableEnded)
+      await Promise.race([once(this.child.stderr, "end"), sleep(quoted.milliseconds, null, { ref: false })]);
+    throw new Error(`a peer ended before it replied: ${this.#printed.trim() || "it printed nothing"}`);
+  }
 }

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from "@jest/globals";
 import { LayerComparisons } from "../../bench/cuda/compare-layers.js";
 import { headlinesOf, type LayerRow } from "../../bench/cuda/layer-report.js";
 import { type LayerTask, layerTasks, quickSizes } from "../../bench/cuda/layer-tasks.js";
-import { runsPerTurn, takeTurns } from "../../bench/cuda/turns.js";
+import { runsPerTurn, Turns } from "../../bench/cuda/turns.js";
 import { type Design, GpuPeer, gpuPeerProgram } from "../../bench/peers/gpu-peer.js";
 import { pythonWith } from "../../bench/peers/python.js";
 import type { ProductDType } from "../../lib/dtype.js";
@@ -14,7 +14,7 @@ import type { ProductDType } from "../../lib/dtype.js";
 /** Runs a peer with what its PyTorch may be too old for, written out. */
 const onOldPyTorch = fileURLToPath(new URL("children/on_old_pytorch.py", import.meta.url));
 
-type Behaviour = "" | "hang" | "no graph" | "exit" | "other results";
+type Behaviour = "" | "hang" | "no graph" | "exit" | "other results" | "exit later" | "fail in a graph";
 
 /** Its results are its inputs. `what` goes wrong, if anything. */
 function stub(what: Behaviour): GpuPeer {
@@ -22,6 +22,7 @@ function stub(what: Behaviour): GpuPeer {
     const fs = require("fs");
     const what = ${JSON.stringify(what)};
     let inputs;
+    let runs = 0;
     const calls = {
       load: ({ file }) => ((inputs = fs.readFileSync(file)), {}),
       results: ({ file }) => {
@@ -31,7 +32,11 @@ function stub(what: Behaviour): GpuPeer {
         return fs.writeFileSync(file, inputs), {};
       },
       prepare: () => ({ seconds: [1, 1, 1], peakBytes: 7, graph: what === "no graph" ? "it waits" : null }),
-      run: ({ iterations, graph }) => ({ seconds: Array(iterations).fill(graph ? 0.5 : 1) }),
+      run: ({ iterations, graph }) => {
+        if (what === "fail in a graph" && graph) return { error: "no memory" };
+        if (what === "exit later" && (runs += 1) > 2) throw new Error("the device is lost");
+        return { seconds: Array(iterations).fill(graph ? 0.5 : 1) };
+      },
     };
     console.log(JSON.stringify({ pid: process.pid }));
     require("readline").createInterface({ input: process.stdin }).on("line", async (line) => {
@@ -72,7 +77,7 @@ describe("LayerComparisons", () => {
     peerOf: (design: Design, dtype: ProductDType) => GpuPeer,
   ) => {
     const limits = { rounds: 2, seconds: 60, compileSeconds: 20 };
-    const comparisons = new LayerComparisons({
+    const comparisons = new LayerComparisons(tasks, {
       ...{ device: "cpu", ...limits },
       peerOf: (design, dtype) => {
         const peer = peerOf(design, dtype);
@@ -80,7 +85,7 @@ describe("LayerComparisons", () => {
         return peer;
       },
     });
-    for (const task of tasks) await comparisons.compare(task);
+    await comparisons.run();
     return comparisons;
   };
 
@@ -121,6 +126,50 @@ describe("LayerComparisons", () => {
     ]);
   });
 
+  test("lets a peer fail in its turn, alone, and keeps what it did before", async () => {
+    const behaviours = new Map<Design, Behaviour>([
+      ["eager", "exit later"],
+      ["triton", "fail in a graph"],
+      ["compiled", ""],
+    ]);
+    const { rows, missing } = await compare([taskOf("eager", "triton", "compiled")], (design) =>
+      stub(behaviours.get(design)!),
+    );
+    const turns = rows.map(({ rival, mode, theirs }) => `${rival} ${mode}: ${theirs.samples.length / 2}`);
+    expect(turns).toEqual([
+      ...["eager queued: 1", "eager device: 1", "triton queued: 1"],
+      ...["compiled queued: 2", "compiled device: 2"],
+    ]);
+    expect(missing.map(({ rival, reason }) => `${rival}: ${reason}`)).toEqual([
+      expect.stringMatching(/^eager: a peer ended before it replied: .*the device is lost/s),
+      expect.stringMatching(/^triton: run failed in .*"no memory"/s),
+    ]);
+  });
+
+  test("shows each row as soon as there is something in it, and what is still missing", async () => {
+    const shown: string[] = [];
+    const tasks = [taskOf("compiled"), { ...taskOf("eager"), name: "later" }];
+    const comparisons = new LayerComparisons(tasks, {
+      ...{ device: "cpu", rounds: 2, seconds: 60, compileSeconds: 20 },
+      peerOf: () => {
+        const peer = stub("no graph");
+        peers.push(peer);
+        return peer;
+      },
+      progress: () => {
+        const { rows, missing } = comparisons;
+        const samples = rows.map(({ name, theirs }) => `${name} ${theirs.samples.length}`);
+        const unmeasured = missing.filter(({ reason }) => /before the end/.test(reason));
+        shown.push([...samples, ...unmeasured.map(({ name }) => `no ${name}`)].join(", "));
+        return Promise.resolve();
+      },
+    });
+    await comparisons.run();
+    expect([...new Set(shown)]).toEqual([
+      ...["copy 2, no later", "copy 4, no later", "copy 4, later 2", "copy 4, later 4"],
+    ]);
+  });
+
   test("ends a peer that takes too long, and starts it again when it is needed", async () => {
     const peer = stub("hang");
     peers.push(peer);
@@ -153,18 +202,29 @@ describe("LayerComparisons", () => {
   });
 });
 
-test("systems take turns", async () => {
+test("systems take turns, and one that fails ends its party's", async () => {
   const calls: string[] = [];
-  const system = (name: string, ...seconds: number[]) => ({
+  const system = (party: string, ...seconds: number[]) => ({
+    party,
     sample: () => {
-      calls.push(name);
-      return Promise.resolve([seconds.shift()!, seconds.shift()!]);
+      calls.push(party);
+      const samples = seconds.splice(0, 2);
+      return samples.length > 0 ? Promise.resolve(samples) : Promise.reject(new Error("no more"));
     },
   });
-  const [a, b] = await takeTurns([system("a", 1, 2, 3, 4), system("b", 5, 5, 6, 6)], 2);
-  expect(calls.join("")).toBe("abab");
-  expect(a).toMatchObject({ median: 2.5, samples: [1, 2, 3, 4] });
-  expect(b).toMatchObject({ p10: 5, p90: 6 });
+  const turns = new Turns([system("a", 1, 2, 3, 6), system("b", 5, 5), system("b", 7, 7, 7, 7), system("c")]);
+  await turns.round();
+  await turns.round();
+  expect(calls.join("")).toBe("abbcab");
+  expect(turns.timesOf(0)).toMatchObject({ median: 2.5, samples: [1, 2, 3, 6] });
+  expect(turns.driftOf(0)).toBe(3);
+  expect([1, 2, 3].map((i) => turns.timesOf(i)?.samples.length)).toEqual([2, 2, undefined]);
+  expect([...turns.failures]).toEqual([
+    ["c", "no more"],
+    ["b", "no more"],
+  ]);
+  await turns.round(1);
+  expect(calls.join("")).toBe("abbcaba");
 });
 
 test.each([
