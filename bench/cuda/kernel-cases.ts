@@ -62,6 +62,7 @@ export const quickSizes: KernelSizes = {
 
 /** Kernels that share tensors. */
 export interface KernelFamily {
+  name: string;
   size: "machine" | "paper" | "b4";
   /** Do its products depend on the device's dtype? All others run in f32 alone. */
   hasProducts: boolean;
@@ -72,26 +73,32 @@ export const copyName = "copy";
 
 export function kernelFamilies(sizes: KernelSizes): KernelFamily[] {
   const { paper, b4 } = sizes;
-  const family = (size: KernelFamily["size"], build: KernelFamily["build"], hasProducts = false) => ({
-    ...{ size, build, hasProducts },
+  type Build = KernelFamily["build"];
+  const family = (size: KernelFamily["size"], name: string, build: Build, hasProducts = false) => ({
+    ...{ size, name, build, hasProducts },
   });
-  const products = (size: KernelFamily["size"], build: KernelFamily["build"]) => family(size, build, true);
+  const products = (size: KernelFamily["size"], name: string, build: Build) =>
+    family(size, name, build, true);
   return [
-    family("machine", (device) => [copyCase(device, sizes.copyNumbers)]),
-    ...sizes.gemms.map((gemm) => products("machine", (device) => gemmLayouts(device, ...gemm))),
+    family("machine", copyName, (device) => [copyCase(device, sizes.copyNumbers)]),
+    ...sizes.gemms.map((gemm) =>
+      products("machine", `gemm ${gemm.join("x")}`, (device) => gemmLayouts(device, ...gemm)),
+    ),
     ...paper.topKs.flatMap((topK) => [
-      family("paper", (device) => [routingCase(device, paper, topK)]),
-      products("paper", (device) => expertCases(device, paper, topK)),
-      ...(topK === paper.numExperts ? [products("paper", (device) => expertSumCases(device, paper))] : []),
-      family("paper", (device) => [combineCase(device, paper, topK)]),
-      family("paper", (device) => [layerNormCase(device, paper, topK)]),
+      family("paper", `routing k=${topK}`, (device) => [routingCase(device, paper, topK)]),
+      products("paper", `experts k=${topK}`, (device) => expertCases(device, paper, topK)),
+      ...(topK === paper.numExperts
+        ? [products("paper", "sums over all experts", (device) => expertSumCases(device, paper))]
+        : []),
+      family("paper", `combine k=${topK}`, (device) => [combineCase(device, paper, topK)]),
+      family("paper", `layer_norm k=${topK}`, (device) => [layerNormCase(device, paper, topK)]),
     ]),
-    family("paper", (device) => [generateCase(device, paper)]),
-    family("paper", (device) => [layerNormCase(device, paper)]),
-    family("paper", (device) => crossEntropyCases(device, paper)),
-    family("paper", (device) => [adamCase(device, sizes.parameters)]),
-    products("paper", (device) => attentionCases(device, sizes.attention)),
-    ...b4.topKs.map((topK) => products("b4", (device) => expertCases(device, b4, topK))),
+    family("paper", "routers", (device) => [generateCase(device, paper)]),
+    family("paper", "layer_norm", (device) => [layerNormCase(device, paper)]),
+    family("paper", "cross_entropy", (device) => crossEntropyCases(device, paper)),
+    family("paper", "adam", (device) => [adamCase(device, sizes.parameters)]),
+    products("paper", "attention", (device) => attentionCases(device, sizes.attention)),
+    ...b4.topKs.map((topK) => products("b4", `experts k=${topK}`, (device) => expertCases(device, b4, topK))),
   ];
 }
 

@@ -1,10 +1,11 @@
-// node --import ./scripts/typescript.mjs bench/cuda/kernels.ts --json file [--quick]: how long each kernel takes on the
-// GPU, beside the least that its arithmetic and its bytes take at the rates measured in the same run.
-import { mkdirSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+// node --import ./scripts/typescript.mjs bench/cuda/kernels.ts --json file [options]: how long each kernel takes on the GPU,
+// beside the least that its arithmetic and its bytes take at the rates measured in the same run. The file always holds
+// what is known so far. Options: --seconds <for everything>; --resume measures only what the file lacks; --quick.
+import { existsSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 import { Terminal } from "../../lib/cli/terminal.js";
+import { writeResults } from "../results-file.js";
 import { fullSizes, kernelFamilies, quickSizes } from "./kernel-cases.js";
 import {
   fullEffort,
@@ -15,32 +16,57 @@ import {
 } from "./measure-kernels.js";
 
 const { values } = parseArgs({
-  options: { json: { type: "string" }, quick: { type: "boolean", default: false } },
+  options: {
+    json: { type: "string" },
+    seconds: { type: "string", default: "480" },
+    resume: { type: "boolean", default: false },
+    quick: { type: "boolean", default: false },
+  },
 });
-const report = await measureKernels(
-  kernelFamilies(values.quick ? quickSizes : fullSizes),
-  values.quick ? quickEffort : fullEffort,
-);
-print(report, new Terminal(process.stdout));
-if (values.json !== undefined) {
-  mkdirSync(dirname(values.json), { recursive: true });
-  writeFileSync(values.json, `${JSON.stringify(report)}\n`);
-}
+const { json: file } = values;
+const terminal = new Terminal(process.stdout);
+const [sizes, effort] = values.quick ? [quickSizes, quickEffort] : [fullSizes, fullEffort];
+const report = await measureKernels(kernelFamilies(sizes), effort, {
+  seconds: Number(values.seconds),
+  previous:
+    values.resume && file !== undefined && existsSync(file)
+      ? (JSON.parse(readFileSync(file, "utf8")) as KernelReport)
+      : undefined,
+  progress: async (known) => {
+    const { running, rows } = known;
+    terminal.print(
+      running === null
+        ? `${rows.length} kernels, ${rows.at(-1)?.samples.device.length ?? 0} samples of the last`
+        : `${running.size} ${running.family} ${running.dtype}`,
+    );
+    if (file !== undefined) await writeResults(file, known);
+  },
+});
+print(report);
 
-function print({ device, rates, rows, drift, failures }: KernelReport, terminal: Terminal): void {
+function print({ device, rates, rows, drift, failures, missing }: KernelReport): void {
   terminal.heading(device);
   const header = ["kernel", "size", "dtype", "us", "p10", "p90", "queued", "rate", "floor us", "of floor"];
   terminal.table(header, rows.map(cells));
   const gigabytes = (rates.copyBytesPerSecond / 1e9).toFixed(0);
-  const change = (100 * (drift.last / drift.first - 1)).toFixed(1);
   terminal.pairs([
     ["copy", `${gigabytes} GB/s`],
     ...Object.entries(rates.flopsPerSecond).map(
       ([dtype, rate]) => [`fastest ${dtype} product`, teraflops(rate)] as const,
     ),
-    ["drift", `${drift.name} at the end of the run: ${change} %`],
-    ...failures.map(({ size, dtype, reason }) => [`not measured: ${size} ${dtype}`, reason] as const),
+    ...(drift ? [["drift", `${drift.name} at the end of the run: ${changeOf(drift)} %`] as const] : []),
   ]);
+  for (const { size, family, dtype, reason } of failures)
+    terminal.print(`  failed: ${size} ${family} ${dtype}: ${reason}`);
+  for (const { size, family, dtype } of missing)
+    terminal.print(`  missing: ${size} ${family} ${dtype}: there was no time left`);
+  for (const { name, size, dtype, samples } of rows)
+    if (samples.device.length < effort.rounds)
+      terminal.print(`  ${size} ${name} ${dtype}: ${samples.device.length} of ${effort.rounds} samples`);
+}
+
+function changeOf({ first, last }: NonNullable<KernelReport["drift"]>): string {
+  return (100 * (last / first - 1)).toFixed(1);
 }
 
 function cells(row: KernelResult): string[] {

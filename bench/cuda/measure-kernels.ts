@@ -32,6 +32,8 @@ export interface KernelResult {
   name: string;
   size: KernelFamily["size"];
   dtype: ProductDType;
+  /** The {@link KernelFamily} that it was measured with. */
+  family: string;
   bytes: number;
   /** 0 where memory bounds it. */
   flops: number;
@@ -46,74 +48,197 @@ export interface KernelResult {
   samples: { device: number[]; pipeline: number[] };
 }
 
-/** Everything one run found out. */
+/** A family on one device. */
+export interface FamilyRun {
+  size: KernelFamily["size"];
+  family: string;
+  dtype: ProductDType;
+}
+
+/** Everything one run found out, so far. */
 export interface KernelReport {
   device: string;
   rates: { copyBytesPerSecond: number; flopsPerSecond: Partial<Record<ProductDType, number>> };
   rows: KernelResult[];
-  /** The first kernel at the end of the run, beside its time at the beginning. */
-  drift: { name: string; first: number; last: number };
-  failures: { size: KernelFamily["size"]; dtype: ProductDType; reason: string }[];
+  /** The first kernel at the end of the run, beside its time at the beginning; null before the end. */
+  drift: { name: string; first: number; last: number } | null;
+  /** Of those that failed later, the samples before are among the rows. */
+  failures: (FamilyRun & { reason: string })[];
+  /** Neither measured nor failed. */
+  missing: FamilyRun[];
+  /** What is tried for the first time just now. A program that ends meanwhile ended because of it. */
+  running: FamilyRun | null;
 }
 
+export interface KernelRunOptions {
+  /** For everything. A kernel then has fewer samples, or none. */
+  seconds?: number;
+  /** What a run before has measured, which is not measured again. */
+  previous?: KernelReport | undefined;
+  /** Called whenever there is something new. */
+  progress?: (report: KernelReport) => Promise<void>;
+}
+
+/** @throws {Error} when the GPU is lost, or nothing could be measured; `progress` has been told what there is. */
 export async function measureKernels(
   families: readonly KernelFamily[],
   effort: Effort,
+  options: KernelRunOptions = {},
 ): Promise<KernelReport> {
-  const failures: KernelReport["failures"] = [];
-  const measured: Measured[] = [];
-  for (const dtype of productDTypes) {
-    const wanted = families.filter(({ hasProducts }) => hasProducts || dtype === "f32");
-    measured.push(...(await measureOn(dtype, wanted, effort, failures)));
-  }
-  const [first] = measured;
-  const [last] = await measureOn("f32", families.slice(0, 1), effort, failures);
-  if (!first || !last) throw new Error(`no kernel could be measured: ${JSON.stringify(failures)}`);
-  const rates = ratesOf(measured);
-  return {
-    device: openDevice("cuda").description,
-    rates,
-    rows: measured.map((each) => withFloor(each, rates)),
-    drift: { name: first.name, first: first.seconds.median, last: last.seconds.median },
-    failures,
-  };
+  const run = new KernelRun(families, effort, options);
+  await run.measure();
+  return run.report();
 }
 
 type Measured = Omit<KernelResult, "floorSeconds" | "bound">;
 
-/** Samples the cases of all families in turn, so that changes of the clock meet all alike. */
-function measureOn(
-  dtype: ProductDType,
-  families: readonly KernelFamily[],
-  effort: Effort,
-  failures: KernelReport["failures"],
-): Promise<Measured[]> {
-  const device = openDevice("cuda", { dtype });
-  return scope(async () => {
-    const timers: KernelTimer[] = [];
-    for (const family of families) {
-      try {
-        const cases = rotatingCases(family, device);
-        const own = cases.map((kernelCase) => new KernelTimer(kernelCase, device, effort));
-        for (const timer of own) await timer.warmUp();
-        timers.push(...own);
-      } catch (error) {
-        failures.push({ size: family.size, dtype, reason: String(error) });
-      }
+class KernelRun {
+  readonly #timers: KernelTimer[] = [];
+  readonly #failures: KernelReport["failures"];
+  readonly #wanted: (FamilyRun & { of: KernelFamily })[];
+  #running: FamilyRun | null = null;
+  #drift: KernelReport["drift"] = null;
+
+  constructor(
+    private readonly families: readonly KernelFamily[],
+    private readonly effort: Effort,
+    private readonly options: KernelRunOptions,
+  ) {
+    this.#wanted = productDTypes.flatMap((dtype) =>
+      families
+        .filter(({ hasProducts }) => hasProducts || dtype === "f32")
+        .map((of) => ({ of, size: of.size, family: of.name, dtype })),
+    );
+    const { failures = [], running = null } = options.previous ?? {};
+    this.#failures = [...failures];
+    if (running !== null) this.#failures.push({ ...running, reason: "the program did not survive it" });
+  }
+
+  report(): KernelReport {
+    const measured = [
+      ...(this.options.previous?.rows ?? []),
+      ...this.#timers.flatMap((timer) => timer.result()),
+    ];
+    const rates = ratesOf(measured);
+    return {
+      device: openDevice("cuda").description,
+      rates,
+      rows: measured.map((each) => withFloor(each, rates)),
+      drift: this.#drift,
+      failures: this.#failures,
+      missing: this.#left(measured).map(({ size, family, dtype }) => ({ size, family, dtype })),
+      running: this.#running,
+    };
+  }
+
+  async measure(): Promise<void> {
+    const { seconds = Infinity, previous } = this.options;
+    const end = performance.now() + 1000 * seconds;
+    for (const [i, dtype] of productDTypes.entries()) {
+      const share = (end - performance.now()) / (productDTypes.length - i);
+      const wanted = this.#left(previous?.rows ?? []).filter((each) => each.dtype === dtype);
+      await this.#measureOn(dtype, wanted, performance.now() + share);
     }
-    const failed = new Set<KernelTimer>();
-    for (let round = 0; round < effort.rounds; round += 1) {
-      for (const timer of timers.filter((each) => !failed.has(each))) {
-        try {
-          await timer.sample();
-        } catch (error) {
-          failed.add(timer);
-          failures.push({ size: timer.of.size, dtype, reason: `${timer.of.name}: ${String(error)}` });
+    await this.#measureFirstAgain();
+    await this.#tell();
+    if (this.report().rows.length === 0)
+      throw new Error(`no kernel could be measured: ${JSON.stringify(this.#failures)}`);
+  }
+
+  /** Neither measured nor failed. */
+  #left(measured: readonly FamilyRun[]) {
+    const known = new Set([...measured, ...this.#failures].map(keyOf));
+    return this.#wanted.filter((each) => !known.has(keyOf(each)));
+  }
+
+  async #tell(): Promise<void> {
+    await this.options.progress?.(this.report());
+  }
+
+  /** Samples the cases of all families in turn, so that changes of the clock meet all alike. */
+  async #measureOn(
+    dtype: ProductDType,
+    wanted: readonly (FamilyRun & { of: KernelFamily })[],
+    end: number,
+  ): Promise<void> {
+    const device = openDevice("cuda", { dtype });
+    const isInTime = (): boolean => performance.now() < end;
+    await scope(async () => {
+      const timers: KernelTimer[] = [];
+      for (const { of, ...run } of wanted) {
+        if (!isInTime()) break;
+        this.#running = run;
+        await this.#tell();
+        await this.#guard(device, run, async () => {
+          const own = rotatingCases(of, device).map(
+            (each) => new KernelTimer(each, run, device, this.effort),
+          );
+          for (const timer of own) await timer.warmUp();
+          timers.push(...own);
+        });
+        this.#running = null;
+      }
+      this.#timers.push(...timers);
+      let working = timers;
+      for (let round = 0; round < this.effort.rounds && (round === 0 || isInTime()); round += 1) {
+        const good: KernelTimer[] = [];
+        for (const timer of working) {
+          const sampled = this.#guard(device, timer.run, () => timer.sample(), `${timer.of.name}: `);
+          if (await sampled) good.push(timer);
         }
+        working = good;
+        await this.#tell();
       }
+    });
+  }
+
+  /** @returns whether `action` succeeded; else its error is among the failures. @throws {Error} when the GPU is lost. */
+  async #guard(device: Device, run: FamilyRun, action: () => Promise<void>, what = ""): Promise<boolean> {
+    try {
+      await action();
+      return true;
+    } catch (error) {
+      this.#failures.push({ ...run, reason: `${what}${String(error)}` });
+      if (!(await isLost(device))) return false;
+      this.#running = null;
+      await this.#tell();
+      throw new Error("the GPU is lost to this program", { cause: error });
     }
-    return timers.filter((timer) => !failed.has(timer)).map((timer) => timer.result(dtype));
-  });
+  }
+
+  async #measureFirstAgain(): Promise<void> {
+    const [first] = this.#timers.flatMap((timer) => timer.result());
+    const of = this.families.find(({ name }) => name === first?.family);
+    if (!first || !of) return;
+    const device = openDevice("cuda", { dtype: first.dtype });
+    await scope(async () => {
+      await this.#guard(device, first, async () => {
+        const again = new KernelTimer(rotatingCases(of, device)[0]!, first, device, this.effort);
+        await again.warmUp();
+        for (let round = 0; round < this.effort.rounds; round += 1) await again.sample();
+        const [last] = again.result();
+        if (last) this.#drift = { name: first.name, first: first.seconds.median, last: last.seconds.median };
+      });
+    });
+  }
+}
+
+function keyOf({ size, family, dtype }: FamilyRun): string {
+  return `${size} ${family} ${dtype}`;
+}
+
+/** After a fault that the driver does not forget, nothing that a program does with the GPU succeeds. */
+async function isLost(device: Device): Promise<boolean> {
+  // The first one may report what is known already.
+  for (let attempt = 0; attempt < 2; attempt += 1) {
+    try {
+      await device.timestamp();
+      return false;
+    } catch {
+      continue;
+    }
+  }
+  return true;
 }
 
 /** One kernel on one device. */
@@ -123,6 +248,7 @@ class KernelTimer {
 
   constructor(
     readonly of: RotatingCase,
+    readonly run: FamilyRun,
     private readonly device: Device,
     private readonly effort: Effort,
   ) {}
@@ -139,15 +265,20 @@ class KernelTimer {
     this.#samples.pipeline.push(await pipelineSeconds(this.device, this.of.queue, this.#calls));
   }
 
-  result(dtype: ProductDType): Measured {
-    const { name, size, work, numSets } = this.of;
+  /** Nothing before the first sample. */
+  result(): Measured[] {
+    const { name, work, numSets } = this.of;
+    const { size, family, dtype } = this.run;
     const { device, pipeline } = this.#samples;
-    return {
-      ...{ name, size, dtype, bytes: work.bytes, flops: "flops" in work ? work.flops : 0 },
-      seconds: { median: median(device), p10: quantile(device, 0.1), p90: quantile(device, 0.9) },
-      pipelineSeconds: median(pipeline),
-      ...{ numSets, callsPerSample: this.#calls, samples: this.#samples },
-    };
+    if (pipeline.length === 0) return [];
+    return [
+      {
+        ...{ name, size, dtype, family, bytes: work.bytes, flops: "flops" in work ? work.flops : 0 },
+        seconds: { median: median(device), p10: quantile(device, 0.1), p90: quantile(device, 0.9) },
+        pipelineSeconds: median(pipeline),
+        ...{ numSets, callsPerSample: this.#calls, samples: this.#samples },
+      },
+    ];
   }
 }
 

@@ -48,7 +48,7 @@ test.each([
     const own = native().viewTensor(counter.handle, built++, [1]);
     return [{ name: "count", work: { bytes }, queue: () => native().ops.fill(own, 1) }];
   };
-  const [kernel] = rotatingCases({ size: "machine", hasProducts: false, build }, device);
+  const [kernel] = rotatingCases({ name: "count", size: "machine", hasProducts: false, build }, device);
   expect(kernel).toMatchObject({ name: "count", numSets });
   for (let call = 0; call < numSets; call += 1) kernel!.queue(call);
   const touched = (await counter.data()).filter((count) => count === 1);

@@ -1,8 +1,8 @@
-import { beforeAll, describe, expect, test } from "@jest/globals";
-import { kernelFamilies, quickSizes } from "../../bench/cuda/kernel-cases.js";
+import { beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { kernelFamilies, type KernelFamily, quickSizes } from "../../bench/cuda/kernel-cases.js";
 import { type KernelReport, measureKernels, quickEffort } from "../../bench/cuda/measure-kernels.js";
 import type { OpCase } from "../../bench/op-cases.js";
-import { openDevice } from "../../lib/device.js";
+import { Device, openDevice } from "../../lib/device.js";
 
 // Times on the emulator mean nothing; that there are some, of everything, does.
 describe("the kernel benchmark", () => {
@@ -45,13 +45,17 @@ describe("the kernel benchmark", () => {
 
   test("measures the first kernel again, leaves out none and keeps no tensor", () => {
     expect(report.drift).toMatchObject({ name: "copy", last: expect.any(Number) });
-    expect(report.failures).toEqual([]);
+    expect([report.failures, report.missing, report.running]).toEqual([[], [], null]);
     expect(leftBytes).toBe(0);
   });
 
-  test("goes on without kernels that fail at once or later", async () => {
-    const family = (build: () => OpCase[]) => ({ size: "b4", hasProducts: false, build }) as const;
-    const broken = family(() => {
+  const family = (name: string, build: () => OpCase[]): KernelFamily => ({
+    ...{ name, size: "b4", hasProducts: false, build },
+  });
+  const [copy, gemm] = kernelFamilies(quickSizes);
+
+  test("goes on without kernels that fail at once or later, and keeps the samples before", async () => {
+    const broken = family("broken", () => {
       throw new Error("no memory");
     });
     let calls = 0;
@@ -59,10 +63,64 @@ describe("the kernel benchmark", () => {
       // It has warmed up by then.
       if ((calls += 1) > 100) throw new Error("no more");
     };
-    const worn = family(() => [{ name: "worn", work: { bytes: 1e9 }, queue }]);
-    const families = [...kernelFamilies(quickSizes).slice(0, 1), broken, worn];
-    const { rows, failures } = await measureKernels(families, { ...quickEffort, rounds: 101 });
-    expect(rows.map(({ name }) => name)).toEqual(["copy"]);
-    expect(failures.map(({ reason }) => reason)).toEqual(["Error: no memory", "worn: Error: no more"]);
+    const worn = family("worn", () => [{ name: "worn kernel", work: { bytes: 1e9 }, queue }]);
+    const { rows, failures } = await measureKernels([copy!, broken, worn], { ...quickEffort, rounds: 101 });
+    const samples = rows.map(({ name, samples }) => [name, samples.device.length]);
+    expect(samples).toEqual([
+      ["copy", 101],
+      ["worn kernel", expect.any(Number)],
+    ]);
+    expect(samples[1]![1]).toBeLessThan(101);
+    expect(failures.map(({ family, reason }) => [family, reason])).toEqual([
+      ["broken", "Error: no memory"],
+      ["worn", "worn kernel: Error: no more"],
+    ]);
+  });
+
+  test("tells what is known so far, and stops when the time is up", async () => {
+    const told: string[] = [];
+    const options = {
+      seconds: 0,
+      progress: ({ rows, missing, running }: KernelReport) => {
+        told.push(`${running?.family ?? "-"}: ${rows.length} measured, ${missing.length} missing`);
+        return Promise.resolve();
+      },
+    };
+    await expect(measureKernels([copy!, gemm!], quickEffort, options)).rejects.toThrow(/^no kernel could be/);
+    expect(told.at(-1)).toBe("-: 0 measured, 4 missing");
+    told.splice(0);
+    await measureKernels([copy!], quickEffort, { ...options, seconds: 60 });
+    expect(told.slice(0, 3)).toEqual([
+      ...["copy: 0 measured, 1 missing", "-: 1 measured, 0 missing", "-: 1 measured, 0 missing"],
+    ]);
+  });
+
+  test("stops when the GPU is lost, and goes on in another run without what broke it", async () => {
+    const lose = family("fatal", () => {
+      jest.spyOn(Device.prototype, "timestamp").mockRejectedValue(new Error("an illegal address"));
+      throw new Error("an illegal address");
+    });
+    const families = [copy!, lose, gemm!];
+    const told: KernelReport[] = [];
+    const progress = (known: KernelReport) => Promise.resolve(void told.push(known));
+    try {
+      await expect(measureKernels(families, quickEffort, { progress })).rejects.toThrow(/GPU is lost/);
+    } finally {
+      jest.restoreAllMocks();
+    }
+    const previous = told.at(-1)!;
+    expect(previous.rows).toEqual([]);
+    expect(previous.failures).toMatchObject([{ family: "fatal", reason: "Error: an illegal address" }]);
+    const { rows, failures, missing } = await measureKernels(families, quickEffort, { previous });
+    expect(new Set(rows.map(({ family }) => family))).toEqual(new Set([copy!.name, gemm!.name]));
+    expect([failures, missing]).toEqual([previous.failures, []]);
+  });
+
+  test("a run after one that ended leaves out what that had just begun", async () => {
+    const running = { size: copy!.size, family: copy!.name, dtype: "f32" } as const;
+    const previous = { ...report, rows: [], running };
+    const { rows, failures } = await measureKernels([copy!, gemm!], quickEffort, { previous });
+    expect(new Set(rows.map(({ family }) => family))).toEqual(new Set([gemm!.name]));
+    expect(failures).toEqual([{ ...running, reason: "the program did not survive it" }]);
   });
 });
