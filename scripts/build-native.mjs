@@ -1,7 +1,8 @@
 // Builds build/Release/hyperrouter.node when it is missing or older than its sources. Silent when fresh.
 //   --emulated  build/Release/hyperrouter-emulated.node, with the CUDA backend on an emulated GPU, for tests
 //   --sanitize  build/sanitize/Release/..., with AddressSanitizer and UBSan
-//   --cuda      build/cuda/Release/hyperrouter.node, with the CUDA backend for the GPU that is here; needs nvcc 13
+//   --cuda      build/cuda/Release/hyperrouter.node, with the CUDA backend for the GPU that is here, or for that of
+//               another machine, CUDAARCHS=90a-real say; needs nvcc 13
 //   --release   build/release/Release/hyperrouter.node, with the CUDA backend for every GPU
 // Uses cmake-js; without CMake on the machine it falls back to node-gyp, which builds the plain addon only.
 import { existsSync, rmSync } from "node:fs";
@@ -42,8 +43,9 @@ export function buildNative({ emulated = false, sanitize = false, cuda = false, 
   return true;
 }
 
-/** What CMake calls the GPU that is here, as releases are built where they are for it; "" without one. */
+/** What CMake calls the GPU that is here, as releases are built where they are for it; "" without one. Or $CUDAARCHS. */
 function gpuArchitecture() {
+  if (process.env.CUDAARCHS) return process.env.CUDAARCHS;
   const { status, output } = capture("nvidia-smi", ["--query-gpu=compute_cap", "--format=csv,noheader"]);
   const capability = output.split("\n")[0].trim().replace(".", "");
   if (status !== 0 || !/^\d+$/.test(capability)) return "";

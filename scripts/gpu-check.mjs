@@ -1,102 +1,144 @@
 // npm run gpu-check: tests, sanitizers and benchmarks on a machine with an NVIDIA GPU. Needs Node, nvcc, cmake, ninja or
 // make, and python3 with PyTorch for the peers; no network, no npm. See "On a GPU" in README.md.
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { appendFileSync } from "node:fs";
+import { join, relative, resolve } from "node:path";
+import { PassThrough } from "node:stream";
 import { parseArgs } from "node:util";
 import { capture, CommandError, main, root } from "./command.mjs";
-import { partNames, parts } from "./gpu-check/parts.mjs";
 import { addToolkitToPath, GpuWatch, requireGpu } from "./gpu-check/machine.mjs";
+import { forgetResults, partNames, parts, resultsOf } from "./gpu-check/parts.mjs";
+import { Records, writeJson } from "./gpu-check/records.mjs";
 import { hashFiles } from "./stamp.mjs";
 import "./typescript.mjs";
 
-const usage = `Usage: node scripts/gpu-check.mjs [part ...] [--emulated] [--quick]
+const usage = `Usage: node scripts/gpu-check.mjs [part ...] [options]
 
-Parts, by default all; each ends within 9 minutes and leaves build/gpu-check/<part>.json:
+Parts, by default all, in this order:
   build     the addon for the GPU that is here
   test      op cases, gradients, golden vectors and training
   replay    training from one seed three times, bit for bit
-  sanitize  memcheck, racecheck, initcheck and synccheck of all ops
   kernels   how fast each kernel is
+  sanitize  memcheck, racecheck, initcheck and synccheck of all ops
   layers    layers and whole steps beside PyTorch
-  report    puts them together in bench/results/<device>.json and prints a short table
+  report    bench/results/<device>.json and a short table of all that is known
 
-  --emulated  the emulated GPU instead: does the script itself work? No benchmark, no sanitizer
-  --quick     tiny sizes, a part of the tests; nothing goes to bench/results/`;
+  --out <folder>      for report.json, which holds what is known at any time, and gpu-check.log: build/gpu-check
+  --seconds <number>  for everything; each part but the last gets half of what is left. Without: 9 minutes a part
+  --from <file>       a report.json of another run, whose parts are taken over unless they ran again; may be repeated
+  --emulated          the emulated GPU instead: does the script itself work? No benchmark, no sanitizer
+  --quick             tiny sizes, a part of the tests; nothing goes to bench/results/`;
 
-const folder = join(root, "build", "gpu-check");
+const longestSeconds = 530;
+const fewestSeconds = 10;
+/** How often report.json is brought up to date, and the time that the last report takes. */
+const savingMs = 5000;
+const reportSeconds = 5;
 
-function describeSources() {
-  const { status, output } = capture("git", [
-    "describe",
-    "--always",
-    "--dirty",
-    "--abbrev=12",
-    "--exclude=*",
-  ]);
-  const folders = ["CMakeLists.txt", "ops", "cpu", "cuda", "binding", "lib", "bench", "test"];
-  return { commit: status === 0 ? output.trim() : null, sources: hashFiles(folders).slice(0, 16) };
-}
-
-/** Runs a part and leaves its record, whatever becomes of it. */
-async function runPart(name, options, sources) {
-  console.log(`\n=== ${name}`);
-  const watch = options.emulated ? undefined : new GpuWatch();
-  const begin = performance.now();
-  const outcome = await parts[name]({ ...options, folder }).catch((error) => {
-    if (!(error instanceof CommandError)) console.error(error);
-    return { status: "failed", summary: error.message, results: null };
-  });
-  const record = {
-    part: name,
-    ...outcome,
-    seconds: (performance.now() - begin) / 1000,
-    date: new Date().toISOString(),
-    ...sources,
-    ...options,
-    gpu: (await watch?.end()) ?? [],
-  };
-  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(record)}\n`);
-  console.log(`${name}: ${record.status}, ${record.summary}`);
-  return record.status !== "failed";
-}
-
-async function report(options) {
-  const { deviceSlug, mergeRecords, printReport } = await import("../bench/cuda/report.ts");
+/** What is said of the sources and the machine in each record. */
+async function describeRun() {
   const { toolVersions } = await import("../bench/cuda/machine.ts");
+  const args = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
+  const { status, output } = capture("git", args);
+  const folders = ["CMakeLists.txt", "ops", "cpu", "cuda", "binding", "lib", "bench", "test"];
+  return {
+    commit: status === 0 ? output.trim() : null,
+    sources: hashFiles(folders).slice(0, 16),
+    versions: toolVersions(),
+  };
+}
+
+/** Runs a part. Its record is there from the beginning, with what it has found out so far. */
+async function runPart(name, options, common, records) {
+  const { log, emulated, quick } = options;
+  say(log, `\n=== ${name}, ${Math.round(options.seconds)} s at most`);
+  const watch = emulated ? undefined : new GpuWatch();
+  const begin = performance.now();
+  forgetResults(name);
+  const save = (outcome) => {
+    const seconds = (performance.now() - begin) / 1000;
+    const date = new Date().toISOString();
+    const gpu = watch?.states ?? [];
+    records.save({ part: name, ...outcome, seconds, date, ...common, emulated, quick, gpu });
+  };
+  const saveUnfinished = () =>
+    save({ status: "failed", summary: "it was ended before it was done", results: resultsOf(name) });
+  saveUnfinished();
+  const timer = setInterval(saveUnfinished, savingMs);
+  process.on("exit", saveUnfinished);
+  const outcome = await parts[name](options).catch((error) => {
+    if (!(error instanceof CommandError)) say(log, error.stack);
+    return { status: "failed", summary: error.message, results: resultsOf(name) };
+  });
+  clearInterval(timer);
+  process.off("exit", saveUnfinished);
+  await watch?.end();
+  save(outcome);
+  say(log, `${name}: ${outcome.status}, ${outcome.summary}`);
+  return outcome.status !== "failed";
+}
+
+function say(log, text) {
+  console.log(text);
+  appendFileSync(log, `${text}\n`);
+}
+
+async function report(options, records) {
+  const { deviceSlug, printReport } = await import("../bench/cuda/report.ts");
   const { Terminal } = await import("../lib/cli/terminal.ts");
-  const records = partNames
-    .filter((name) => readdirSync(folder).includes(`${name}.json`))
-    .map((name) => JSON.parse(readFileSync(join(folder, `${name}.json`), "utf8")))
-    .filter(({ emulated, quick }) => emulated === options.emulated && quick === options.quick);
-  if (records.length === 0) throw new CommandError("No part has run yet. Run: node scripts/gpu-check.mjs");
-  const merged = mergeRecords(records, partNames, toolVersions());
+  const merged = records.report();
+  if (merged === null) throw new CommandError("No part has run yet. Run: node scripts/gpu-check.mjs");
   const isResult = !options.emulated && !options.quick;
-  const file = isResult
-    ? join(root, "bench", "results", `${deviceSlug(merged.device)}.json`)
-    : join(folder, "report.json");
-  writeFileSync(file, `${JSON.stringify(merged, null, 1)}\n`);
-  printReport(merged, new Terminal(process.stdout));
-  console.log(`\n${relative(root, file)}`);
+  const file = isResult ? join(root, "bench", "results", `${deviceSlug(merged.device)}.json`) : records.file;
+  writeJson(file, merged, 1);
+  const table = new PassThrough({ encoding: "utf8" });
+  printReport(merged, new Terminal(table));
+  say(options.log, `${table.read()}\n${relative(root, file)}`);
   return merged.parts.every(({ status }) => status !== "failed");
+}
+
+/** What a part may take of the time that is left, with others behind it or not. */
+function secondsOf(left, isLast) {
+  return Math.min(longestSeconds, isLast ? left : left / 2);
 }
 
 await main(async () => {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: Object.fromEntries(["emulated", "quick", "help"].map((name) => [name, { type: "boolean" }])),
+    options: {
+      ...Object.fromEntries(["emulated", "quick", "help"].map((name) => [name, { type: "boolean" }])),
+      out: { type: "string", default: join(root, "build", "gpu-check") },
+      seconds: { type: "string", default: "Infinity" },
+      from: { type: "string", multiple: true, default: [] },
+    },
   });
   if (values.help) return console.log(usage);
   const known = [...partNames, "report"];
   const unknown = positionals.find((name) => !known.includes(name));
   if (unknown) throw new CommandError(`There is no part "${unknown}".\n\n${usage}`);
-  const wanted = positionals.length > 0 ? known.filter((name) => positionals.includes(name)) : known;
-  const options = { emulated: values.emulated === true, quick: values.quick === true };
-  mkdirSync(folder, { recursive: true });
+  const seconds = Number(values.seconds);
+  if (!(seconds >= 0))
+    throw new CommandError(`--seconds takes a number, not "${values.seconds}".\n\n${usage}`);
+  const end = performance.now() + 1000 * (seconds - reportSeconds);
+  const wanted = partNames.filter((name) => positionals.length === 0 || positionals.includes(name));
+  const out = resolve(values.out);
+  const options = {
+    ...{ out, log: join(out, "gpu-check.log"), from: values.from.map((file) => resolve(file)) },
+    ...{ emulated: values.emulated === true, quick: values.quick === true },
+  };
   addToolkitToPath();
-  if (!options.emulated) requireGpu();
-  const sources = describeSources();
+  if (!options.emulated && wanted.length > 0) requireGpu();
+  const { mergeRecords } = await import("../bench/cuda/report.ts");
+  const records = new Records(options, (all) => mergeRecords(all, partNames));
+  const common = wanted.length > 0 ? await describeRun() : {};
   const good = [];
-  for (const name of wanted)
-    good.push(await (name === "report" ? report(options) : runPart(name, options, sources)));
-  process.exitCode = good.every(Boolean) ? 0 : 1;
+  for (const [i, name] of wanted.entries()) {
+    const left = (end - performance.now()) / 1000;
+    if (left < fewestSeconds) say(options.log, `\n=== ${name}: there is no time left`);
+    else {
+      const isLast = i === wanted.length - 1;
+      good.push(await runPart(name, { ...options, seconds: secondsOf(left, isLast) }, common, records));
+    }
+  }
+  if (positionals.length === 0 || positionals.includes("report")) good.push(await report(options, records));
+  process.exitCode = good.length > 0 && good.every(Boolean) ? 0 : 1;
 });

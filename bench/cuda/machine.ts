@@ -26,7 +26,8 @@ export function parseGpuState(csv: string): GpuState {
 
 /** Versions of what measures, where it is there. */
 export function toolVersions(): Record<string, string> {
-  const torch = "import torch; print(torch.__version__, 'CUDA', torch.version.cuda)";
+  // Importing it takes seconds.
+  const torch = "from importlib.metadata import version; print(version('torch'))";
   const found = {
     node: process.version,
     nvcc: /release ([\d.]+)/.exec(output("nvcc", "--version"))?.[1],

@@ -1,11 +1,11 @@
 // node --import ./scripts/typescript.mjs bench/cuda/replay.ts --json file [--quick]: trains the published model for a few
 // steps, several times from the same seed, and compares all parameters bit for bit.
 import { createHash } from "node:crypto";
-import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 import { type Device, openDevice } from "../../lib/device.js";
-import { productDTypes } from "../../lib/dtype.js";
+import { type ProductDType, productDTypes } from "../../lib/dtype.js";
+import { writeResults } from "../results-file.js";
 import { fullTasks, quickTasks } from "../tasks.js";
 import { TrainingStep, type TrainingSizes } from "../training-step.js";
 
@@ -19,6 +19,16 @@ const published: TrainingSizes = {
   seqLen: 512,
   batchSize: 22,
 };
+
+interface Replay {
+  dtype: ProductDType;
+  steps: number;
+  /** Of each run that came to its end. */
+  digests: string[];
+  isSame: boolean;
+  /** Why it did not come to its end. */
+  reason?: string;
+}
 
 /** A digest of what was trained, bit for bit. */
 async function trainedDigest(device: Device, sizes: TrainingSizes): Promise<string> {
@@ -34,16 +44,24 @@ const { values } = parseArgs({
   options: { json: { type: "string" }, quick: { type: "boolean", default: false } },
 });
 const sizes = values.quick ? quickTasks.training : published;
-const replays = [];
+const replays: Replay[] = [];
 for (const dtype of productDTypes) {
-  const device = openDevice("cuda", { dtype });
-  const digests: string[] = [];
-  for (let replay = 0; replay < numReplays; replay += 1) digests.push(await trainedDigest(device, sizes));
-  const isSame = new Set(digests).size === 1;
-  replays.push({ dtype, steps: topKs.length, digests, isSame });
-  console.log(
-    `${dtype}: ${topKs.length} steps ${numReplays} times, ${isSame ? "the same bits" : "other bits"}`,
-  );
+  replays.push(await replay(dtype));
+  if (values.json !== undefined) await writeResults(values.json, { replays });
 }
-if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ replays })}\n`);
 process.exitCode = replays.every(({ isSame }) => isSame) ? 0 : 1;
+
+async function replay(dtype: ProductDType): Promise<Replay> {
+  const digests: string[] = [];
+  try {
+    const device = openDevice("cuda", { dtype });
+    for (let run = 0; run < numReplays; run += 1) digests.push(await trainedDigest(device, sizes));
+  } catch (error) {
+    console.error(error);
+    return { dtype, steps: topKs.length, digests, isSame: false, reason: String(error) };
+  }
+  const isSame = new Set(digests).size === 1;
+  const bits = isSame ? "the same bits" : "other bits";
+  console.log(`${dtype}: ${topKs.length} steps ${numReplays} times, ${bits}`);
+  return { dtype, steps: topKs.length, digests, isSame };
+}

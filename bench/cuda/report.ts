@@ -5,7 +5,7 @@ import type { LayerReport } from "./layer-report.js";
 import type { GpuState } from "./machine.js";
 import type { KernelReport } from "./measure-kernels.js";
 
-/** What one part of a check leaves in build/gpu-check/. */
+/** What one part of a check leaves. */
 export interface PartRecord {
   part: string;
   status: "passed" | "failed" | "skipped";
@@ -16,6 +16,8 @@ export interface PartRecord {
   /** What was checked: the commit, null outside of git, and a digest of the sources. */
   commit: string | null;
   sources: string;
+  /** Of what it ran with. */
+  versions: Record<string, string>;
   emulated: boolean;
   quick: boolean;
   /** While it ran, every few seconds. */
@@ -37,14 +39,14 @@ export interface GpuReport {
   parts: PartRecord[];
 }
 
-/** @param order Names of all parts. */
-export function mergeRecords(
-  records: readonly PartRecord[],
-  order: readonly string[],
-  versions: Record<string, string>,
-): GpuReport {
-  const parts = order.flatMap((name) => records.find(({ part }) => part === name) ?? []);
-  const latest = parts.toSorted((a, b) => b.date.localeCompare(a.date))[0];
+/**
+ * @param records Of a part that ran several times the latest counts.
+ * @param order Names of all parts.
+ */
+export function mergeRecords(records: readonly PartRecord[], order: readonly string[]): GpuReport {
+  const latestFirst = records.toSorted((a, b) => b.date.localeCompare(a.date));
+  const parts = order.flatMap((name) => latestFirst.find(({ part }) => part === name) ?? []);
+  const latest = latestFirst[0];
   if (!latest) throw new Error("no part has run yet");
   const emulated = parts.some((part) => part.emulated);
   const quick = parts.some((part) => part.quick);
@@ -53,7 +55,7 @@ export function mergeRecords(
   const name = parts.flatMap(({ gpu }) => gpu).find((state) => state["name"] !== undefined)?.["name"];
   return {
     device: emulated ? "emulated GPU" : String(name ?? "unknown GPU"),
-    ...{ emulated, quick, date: latest.date, commit: latest.commit, versions },
+    ...{ emulated, quick, date: latest.date, commit: latest.commit, versions: latest.versions },
     // Other sizes, or another machine, say nothing about them.
     bars: emulated || quick ? barsOf(undefined, undefined) : barsOf(kernelsOf(parts), layerSecondsOf(parts)),
     remarks: [
@@ -86,6 +88,9 @@ export function printReport(report: GpuReport, terminal: Terminal): void {
   for (const { part, status, seconds, summary } of parts)
     terminal.print(`  ${part.padEnd(9)} ${status.padEnd(8)} ${seconds.toFixed(0).padStart(4)} s  ${summary}`);
   for (const remark of remarks) terminal.print(`  ${remark}`);
+  const gaps = gapsOf(parts);
+  if (gaps.length > 0) terminal.heading("Missing, or not complete");
+  for (const gap of gaps) terminal.print(`  ${gap}`);
   terminal.heading("Bars, for an H100");
   const answer = { true: "yes", false: "no", null: "not measured" };
   for (const { name, measured, limit, isMet } of bars) {
@@ -99,10 +104,27 @@ function kernelsOf(parts: readonly PartRecord[]): KernelReport | undefined {
   return (parts.find(({ part }) => part === "kernels")?.results ?? undefined) as KernelReport | undefined;
 }
 
+function layersOf(parts: readonly PartRecord[]): LayerReport | undefined {
+  return (parts.find(({ part }) => part === "layers")?.results ?? undefined) as LayerReport | undefined;
+}
+
+/** What the benchmarks lack, and why. */
+function gapsOf(parts: readonly PartRecord[]): string[] {
+  const { failures = [], missing = [] } = kernelsOf(parts) ?? {};
+  const noTime = missing.map((each) => ({ ...each, reason: "it was not measured before the end" }));
+  return [
+    ...[...failures, ...noTime].map(
+      ({ size, family, dtype, reason }) => `kernels: ${size} ${family} ${dtype}: ${reason}`,
+    ),
+    ...(layersOf(parts)?.missing ?? []).map(
+      ({ name, dtype, rival, reason }) => `layers: ${name} ${dtype} with ${rival}: ${reason}`,
+    ),
+  ];
+}
+
 /** Of our expert layer at the published size: without gaps between kernels, if a peer could be timed like that too. */
 function layerSecondsOf(parts: readonly PartRecord[]): number | undefined {
-  const layers = parts.find(({ part }) => part === "layers")?.results as LayerReport | null | undefined;
-  const rows = layers?.rows.filter(
+  const rows = layersOf(parts)?.rows.filter(
     ({ name, dtype }) => name === "moe_block forward+backward paper k=8" && dtype === "bf16",
   );
   return (rows?.find(({ mode }) => mode === "device") ?? rows?.[0])?.ours.median;

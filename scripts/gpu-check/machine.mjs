@@ -32,17 +32,18 @@ export function requireTool(name) {
   if (!isOnPath(name)) throw new CommandError(`${name} is missing: ${fixes[name]}`);
 }
 
+/** Whether it sees the GPU is for its user to find out: importing it takes seconds. */
 export function requireTorch() {
   requireTool("python3");
-  const { status, output } = capture("python3", ["-c", "import torch; assert torch.cuda.is_available()"]);
-  if (status === 0) return;
-  const reason = output.trim().split("\n").at(-1);
-  throw new CommandError(`python3 has no PyTorch that sees the GPU (${reason}): pip install torch`);
+  const find = "import importlib.util; raise SystemExit(importlib.util.find_spec('torch') is None)";
+  if (capture("python3", ["-c", find]).status !== 0)
+    throw new CommandError("python3 has no PyTorch: pip install torch");
 }
 
 /** Looks at the GPU every few seconds until end(). */
 export class GpuWatch {
-  #states = [];
+  /** What it has seen so far. */
+  states = [];
   #timer;
 
   constructor() {
@@ -50,18 +51,16 @@ export class GpuWatch {
     this.#timer = setInterval(() => this.#look(), samplingMs);
   }
 
-  /** @returns what it saw. */
   async end() {
     clearInterval(this.#timer);
     await this.#look();
-    return this.#states;
   }
 
   async #look() {
     const { gpuStateQuery, parseGpuState } = await import("../../bench/cuda/machine.ts");
     try {
       const { stdout } = await promisify(execFile)("nvidia-smi", gpuStateQuery);
-      this.#states.push({ time: new Date().toISOString(), ...parseGpuState(stdout) });
+      this.states.push({ time: new Date().toISOString(), ...parseGpuState(stdout) });
     } catch {
       // A look that fails is a look less.
     }

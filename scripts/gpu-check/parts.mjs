@@ -1,16 +1,37 @@
-// The parts of scripts/gpu-check.mjs. Each returns { status, summary, results } or throws an error that says what to do.
-import { existsSync, readFileSync, rmSync } from "node:fs";
+// The parts of scripts/gpu-check.mjs, in their order: what others need first, then what is worth most. Each takes
+// `options.seconds` at most and returns { status, summary, results } or throws an error that says what to do. Until
+// then resultsOf() knows what there is.
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { CommandError, root } from "../command.mjs";
+import { capture, CommandError, root } from "../command.mjs";
+import { forEachParallel } from "../parallel.mjs";
 import { runFor } from "./child.mjs";
 import { requireTool, requireTorch } from "./machine.mjs";
+import { readJson, writeJson } from "./records.mjs";
 
-const longestSeconds = 530;
-/** After which no comparison of layers begins. */
-const layerSeconds = 470;
-const quickLayerSeconds = 30;
+/** Where the programs of the parts keep their results, and compilers what they have made. */
+const folder = join(root, "build", "gpu-check");
+/** Nothing that works is silent for so long. */
+const quietSeconds = 60;
+/** What a benchmark needs to start and to end, besides its measurements. */
+const startSeconds = 20;
 /** Of each tool: as long as it calls ops, and until it is ended. */
 const sanitizer = { seconds: 85, longestSeconds: 130 };
+/** How often to go on with the kernels after one has ended the program. */
+const mostRestarts = 5;
+
+const resultsFile = (name) => join(folder, `${name}.results.json`);
+const testLines = join(folder, "test.jsonl");
+
+/** What a part has found out so far; null when that is nothing. */
+export function resultsOf(name) {
+  return name === "test" ? testResults() : readJson(resultsFile(name));
+}
+
+export function forgetResults(name) {
+  mkdirSync(folder, { recursive: true });
+  rmSync(name === "test" ? testLines : resultsFile(name), { force: true });
+}
 
 function addonOf({ emulated }) {
   const names = emulated ? ["Release", "hyperrouter-emulated.node"] : ["cuda", "Release", "hyperrouter.node"];
@@ -19,93 +40,149 @@ function addonOf({ emulated }) {
   throw new CommandError(`${addon} is missing. Run the part "build" first`);
 }
 
-const node = (seconds, log, args, env) => runFor(seconds, log, process.execPath, args, env);
+/** The seconds that are left of `seconds` from now on. */
+function countdown(seconds) {
+  const end = performance.now() + 1000 * seconds;
+  return () => (end - performance.now()) / 1000;
+}
+
+const node = (limits, args, env) => runFor(limits, process.execPath, args, env);
 const typescript = ["--import", "./scripts/typescript.mjs"];
-const finished = (status, summary, results = null) => ({
-  status: status === 0 ? "passed" : "failed",
+const finished = (isGood, summary, results = null) => ({
+  status: isGood ? "passed" : "failed",
   summary,
   results,
 });
-const whyEnded = ({ status, inTime }, seconds) =>
-  inTime ? `ended with status ${status}` : `was ended after ${seconds} s`;
-
-const benchmarkEnded = (run) => `the benchmark ${whyEnded(run, longestSeconds)}`;
 
 /** Runs a TypeScript program with the addon. @returns how it ended, and what it wrote to its --json file. */
 async function runProgram(options, name, program, args = []) {
-  const file = join(options.folder, `${name}.results.json`);
-  rmSync(file, { force: true });
-  const log = join(options.folder, `${name}.log`);
   const env = { HYPERROUTER_BINDING: addonOf(options) };
-  const all = [...typescript, program, "--json", file, ...(options.quick ? ["--quick"] : []), ...args];
-  const run = await node(longestSeconds, log, all, env);
-  return { ...run, results: existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null };
+  const json = ["--json", resultsFile(name), ...(options.quick ? ["--quick"] : [])];
+  const run = await node(options, [...typescript, program, ...json, ...args], env);
+  return { ...run, results: resultsOf(name) };
 }
 
-async function build({ emulated, folder }) {
+const load = "try { require(process.argv[1]) } catch (error) { console.log(error.message); process.exit(1) }";
+
+async function build(options) {
   requireTool("cmake");
-  if (!emulated) requireTool("nvcc");
-  const kind = emulated ? "--emulated" : "--cuda";
-  const run = await node(longestSeconds, join(folder, "build.log"), ["scripts/build-native.mjs", kind]);
-  if (run.status !== 0)
-    return finished(1, `the build ${whyEnded(run, longestSeconds)}; see build/gpu-check/build.log`);
-  return finished(0, /^Built .*/m.exec(run.output)?.[0] ?? "up to date");
+  if (!options.emulated) requireTool("nvcc");
+  const kind = options.emulated ? "--emulated" : "--cuda";
+  const left = countdown(options.seconds);
+  for (let attempt = 0; ; attempt += 1) {
+    const run = await node({ ...options, seconds: left() }, ["scripts/build-native.mjs", kind]);
+    if (run.status !== 0) return finished(false, `the build ${run.how}; the log has its errors`);
+    const addon = addonOf(options);
+    const { status, output } = capture(process.execPath, ["-e", load, addon]);
+    if (status === 0) return finished(true, /^Built .*/m.exec(run.output)?.[0] ?? "up to date");
+    if (attempt > 0) return finished(false, `the addon does not load: ${output.trim()}`);
+    rmSync(addon); // it may come from another machine
+  }
 }
 
-/** Op cases run three times there, unaligned the third time, and must give the same bits. */
+/**
+ * Op cases run three times, unaligned the third time, and must give the same bits. Each family, and each other file, runs
+ * in a process of its own: a fault that the driver does not forget ends one of them.
+ */
 async function test(options) {
   addonOf(options);
-  const { emulated, quick, folder } = options;
-  const file = join(folder, "jest.json");
-  rmSync(file, { force: true });
-  const project = emulated ? "emulated" : "cuda";
-  const args = [
-    "scripts/test.mjs",
-    "--no-setup",
+  const left = countdown(options.seconds);
+  const env = {
+    HYPERROUTER_TEST_LINES: testLines,
+    // The reference shares the cores with as many processes.
+    HYPERROUTER_THREADS: process.env.HYPERROUTER_THREADS ?? "2",
+  };
+  const project = options.emulated ? "emulated" : "cuda";
+  const common = [
+    "--runInBand",
     "--selectProjects",
     project,
-    "--json",
-    `--outputFile=${file}`,
+    "--reporters",
+    "./scripts/gpu-check/jest-reporter.mjs",
   ];
-  const run = await node(longestSeconds, join(folder, "test.log"), [
-    ...args,
-    ...(quick ? ["test/cuda/router"] : []),
-  ]);
-  if (!existsSync(file))
-    return finished(1, `jest ${whyEnded(run, longestSeconds)}; see build/gpu-check/test.log`);
-  const { numPassedTests, numFailedTests, numRuntimeErrorTestSuites, testResults } = JSON.parse(
-    readFileSync(file, "utf8"),
-  );
-  const failed = testResults
-    .flatMap(({ assertionResults }) => assertionResults)
-    .filter(({ status }) => status === "failed")
-    .map(({ fullName }) => fullName);
-  const broken = numRuntimeErrorTestSuites > 0 ? `, ${numRuntimeErrorTestSuites} files did not run` : "";
+  const runs = await forEachParallel(testRuns(options), async ({ name, args }) => {
+    if (left() < 1) return { name, status: 1, how: "did not begin: there was no time left" };
+    const limits = { seconds: left(), quietSeconds, log: options.log };
+    const run = await node(limits, ["scripts/test.mjs", "--no-setup", ...args, ...common], env);
+    return { name, ...run };
+  });
+  const { passed, failed } = testResults();
+  const ended = runs.filter(({ how }) => !how.startsWith("ended with status"));
+  const lines = ended.map(({ name, how }) => `, ${name} ${how}`);
   return finished(
-    numPassedTests > 0 ? run.status : 1,
-    `${numPassedTests} tests passed, ${numFailedTests} failed${broken}`,
-    { passed: numPassedTests, failed },
+    passed > 0 && runs.every(({ status }) => status === 0),
+    `${passed} tests passed, ${failed.length} failed${lines.join("")}`,
+    { passed, failed, ended: ended.map(({ name, how }) => ({ name, how })) },
   );
+}
+
+/** Arguments of jest for what runs together. */
+function testRuns({ quick }) {
+  const filesIn = (path, pattern) =>
+    readdirSync(join(root, path)).flatMap((name) => pattern.exec(name)?.[1] ?? []);
+  const others = filesIn("test/cuda", /^(.*)\.test\.ts$/).filter((name) => name !== "ops");
+  const golden = filesIn("test", /^(golden-parity-.*)\.test\.ts$/);
+  const families = [...filesIn("test/ops", /^(.*)\.cases\.ts$/), "tf32 products", "bf16 products"];
+  const runs = [
+    ...families.map((name) => ({ name, args: ["test/cuda/ops", "--testNamePattern", `^${name} `] })),
+    ...others.map((name) => ({ name, args: [`test/cuda/${name}`] })),
+    ...golden.map((name) => ({ name, args: [`test/${name}`] })),
+  ];
+  return quick ? runs.filter(({ name }) => ["router", "dispatch"].includes(name)) : runs;
+}
+
+function testResults() {
+  if (!existsSync(testLines)) return { passed: 0, failed: [] };
+  const lines = readFileSync(testLines, "utf8").split("\n").slice(0, -1);
+  const tests = lines.map((line) => JSON.parse(line));
+  const failed = tests.filter(({ message }) => message !== undefined);
+  return { passed: tests.length - failed.length, failed };
 }
 
 async function replay(options) {
-  const run = await runProgram(options, "replay", "bench/cuda/replay.ts");
-  const lines = (run.results?.replays ?? []).map(
-    ({ dtype, isSame }) => `${dtype} ${isSame ? "same" : "OTHER"} bits`,
+  const { status, how, results } = await runProgram(options, "replay", "bench/cuda/replay.ts");
+  const lines = (results?.replays ?? []).map(
+    ({ dtype, isSame, reason }) => `${dtype} ${reason ?? `${isSame ? "same" : "OTHER"} bits`}`,
   );
-  return finished(run.status, lines.join(", ") || `the replay ${whyEnded(run, longestSeconds)}`, run.results);
+  if (lines.length === 0 || /^was/.test(how)) lines.push(`the replay ${how}`);
+  return finished(status === 0, lines.join(", "), results);
 }
 
-/** One process for each tool. Emulated, the calls run without a tool: the emulator looks on by itself. */
+/** A kernel that breaks the GPU for its program, or hangs, ends that; another program goes on without it. */
+async function kernels(options) {
+  const left = countdown(options.seconds);
+  const run = (...args) =>
+    runProgram({ ...options, seconds: left(), quietSeconds }, "kernels", "bench/cuda/kernels.ts", [
+      ...["--seconds", String(Math.max(1, left() - startSeconds))],
+      ...args,
+    ]);
+  let { status, how, results } = await run();
+  for (
+    let restart = 0;
+    restart < mostRestarts && status !== 0 && results && left() > startSeconds;
+    restart += 1
+  )
+    ({ status, how, results } = await run("--resume"));
+  if (!results) return finished(false, `the benchmark ${how}`);
+  const { rows, failures, missing, rates } = results;
+  const parts = [
+    `${rows.length} kernels, copy ${(rates.copyBytesPerSecond / 1e9).toFixed(0)} GB/s`,
+    ...(failures.length > 0 ? [`${failures.length} failed`] : []),
+    ...(missing.length > 0 ? [`${missing.length} missing`] : []),
+    ...(status === 0 ? [] : [`the benchmark ${how}`]),
+  ];
+  return finished(status === 0 && failures.length + missing.length === 0, parts.join("; "), results);
+}
+
+/** One process for each tool, at once. Emulated, the calls run without a tool: the emulator looks on by itself. */
 async function sanitize(options) {
   const { parseSanitizer, sanitizerTools } = await import("../../bench/cuda/sanitizer.ts");
-  const seconds = options.quick ? 5 : sanitizer.seconds;
-  const calls = ["test/cuda/sanitized-calls.ts", "--seconds", String(seconds)];
+  const left = countdown(options.seconds);
   const env = { HYPERROUTER_BINDING: addonOf(options) };
+  const calls = (seconds) => ["test/cuda/sanitized-calls.ts", "--seconds", String(Math.round(seconds))];
   if (options.emulated) {
-    const log = join(options.folder, "sanitize.log");
-    const run = await node(sanitizer.longestSeconds, log, [...typescript, ...calls], env);
-    if (run.status !== 0) return finished(1, `the calls ${whyEnded(run, sanitizer.longestSeconds)}`);
+    const run = await node(options, [...typescript, ...calls(options.quick ? 5 : sanitizer.seconds)], env);
+    if (run.status !== 0) return finished(false, `the calls ${run.how}`);
     const done = run.output.trim().split("\n").at(-1);
     return {
       status: "skipped",
@@ -115,59 +192,52 @@ async function sanitize(options) {
   }
   requireTool("compute-sanitizer");
   const tools = {};
-  for (const tool of sanitizerTools)
-    tools[tool] = await sanitizeWith(tool, calls, options, env, parseSanitizer);
-  const lines = Object.entries(tools).map(([tool, { summary }]) => `${tool}: ${summary}`);
-  return finished(Object.values(tools).every(({ passed }) => passed) ? 0 : 1, lines.join("; "), tools);
+  const runTool = async (tool) => {
+    const seconds = Math.min(sanitizer.longestSeconds, left());
+    const most = options.quick ? 5 : Math.min(sanitizer.seconds, 0.6 * seconds);
+    const file = join(folder, `${tool}.results.json`);
+    rmSync(file, { force: true });
+    const program = [process.execPath, ...typescript, ...calls(most), "--json", file];
+    const run = await runFor({ ...options, seconds }, "compute-sanitizer", ["--tool", tool, ...program], env);
+    tools[tool] = judge(run, parseSanitizer(run.output), readJson(file));
+    writeJson(resultsFile("sanitize"), tools);
+  };
+  await Promise.all(sanitizerTools.map(runTool));
+  // In case that they were in each other's way.
+  for (const tool of sanitizerTools) if (!tools[tool].hasResult && left() > startSeconds) await runTool(tool);
+  const lines = sanitizerTools.map((tool) => `${tool}: ${tools[tool].summary}`);
+  return finished(
+    sanitizerTools.every((tool) => tools[tool].passed),
+    lines.join("; "),
+    tools,
+  );
 }
 
-async function sanitizeWith(tool, calls, { folder }, env, parse) {
-  const file = join(folder, `${tool}.results.json`);
-  rmSync(file, { force: true });
-  const args = ["--tool", tool, process.execPath, ...typescript, ...calls, "--json", file];
-  const run = await runFor(
-    sanitizer.longestSeconds,
-    join(folder, `${tool}.log`),
-    "compute-sanitizer",
-    args,
-    env,
-  );
-  const findings = parse(run.output);
-  const calledOps = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null;
-  if (!findings || !calledOps || !run.inTime)
-    return {
-      passed: false,
-      summary: `${whyEnded(run, sanitizer.longestSeconds)}, no result`,
-      findings,
-      calledOps,
-    };
+function judge({ status, how }, findings, calledOps) {
+  const hasResult = Boolean(findings && calledOps) && !how.startsWith("was ended");
+  if (!hasResult) return { passed: false, hasResult, summary: `${how}, no result`, findings, calledOps };
   const { errors, warnings } = findings;
   const of = `${calledOps.done} of ${calledOps.planned} cases of ${calledOps.ops} ops`;
   const summary = `${errors} errors${warnings ? `, ${warnings} warnings` : ""} in ${of}`;
-  return { passed: errors === 0 && run.status === 0, summary, findings, calledOps };
-}
-
-async function kernels(options) {
-  const run = await runProgram(options, "kernels", "bench/cuda/kernels.ts");
-  if (run.status !== 0 || !run.results) return finished(1, benchmarkEnded(run), run.results);
-  const { rows, failures, rates } = run.results;
-  const copy = `copy ${(rates.copyBytesPerSecond / 1e9).toFixed(0)} GB/s`;
-  const lost = failures.length > 0 ? `, ${failures.length} families were not measured` : "";
-  return finished(failures.length, `${rows.length} kernels, ${copy}${lost}`, run.results);
+  return { passed: errors === 0 && status === 0, hasResult, summary, findings, calledOps };
 }
 
 /** Without a GPU peers compute on the CPU, if there are any. */
 async function layers(options) {
   if (!options.emulated) requireTorch();
-  const seconds = ["--seconds", String(options.quick ? quickLayerSeconds : layerSeconds)];
+  const seconds = Math.max(1, options.quick ? 30 : options.seconds - 2 * startSeconds);
   const peers = options.emulated ? ["--peers", "cpu"] : [];
-  const run = await runProgram(options, "layers", "bench/cuda/layers.ts", [...seconds, ...peers]);
-  if (run.status !== 0 || !run.results) return finished(1, benchmarkEnded(run), run.results);
-  const { rows, missing } = run.results;
-  const lost = missing.length > 0 ? `, ${missing.length} could not be made` : "";
-  const isEmpty = rows.length === 0 && !options.emulated;
-  return finished(isEmpty ? 1 : 0, `${rows.length} comparisons${lost}`, run.results);
+  const args = ["--seconds", String(seconds), ...peers];
+  const { status, how, results } = await runProgram(options, "layers", "bench/cuda/layers.ts", args);
+  if (!results) return finished(false, `the benchmark ${how}`);
+  const { rows, missing } = results;
+  const parts = [
+    `${rows.length} comparisons`,
+    ...(missing.length > 0 ? [`${missing.length} missing or not complete`] : []),
+    ...(status === 0 ? [] : [`the benchmark ${how}`]),
+  ];
+  return finished(status === 0 && (rows.length > 0 || options.emulated), parts.join("; "), results);
 }
 
-export const parts = { build, test, replay, sanitize, kernels, layers };
+export const parts = { build, test, replay, kernels, sanitize, layers };
 export const partNames = Object.keys(parts);

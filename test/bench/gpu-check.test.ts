@@ -1,11 +1,20 @@
 import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { fileURLToPath } from "node:url";
-import { describe, expect, test } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import { barsOf } from "../../bench/cuda/bars.js";
 import { parseGpuState } from "../../bench/cuda/machine.js";
 import type { KernelReport, KernelResult } from "../../bench/cuda/measure-kernels.js";
-import { deviceSlug, mergeRecords, type PartRecord, printReport } from "../../bench/cuda/report.js";
+import {
+  deviceSlug,
+  type GpuReport,
+  mergeRecords,
+  type PartRecord,
+  printReport,
+} from "../../bench/cuda/report.js";
 import { parseSanitizer } from "../../bench/cuda/sanitizer.js";
 import { Terminal } from "../../lib/cli/terminal.js";
 
@@ -61,7 +70,7 @@ test("the state of a GPU is read, and what a GPU does not have left out", () => 
 function row(name: string, of: Partial<KernelResult>, microseconds: number): KernelResult {
   const seconds = microseconds / 1e6;
   return {
-    ...{ name, size: "paper", dtype: "f32", bytes: 0, flops: 0, numSets: 4, callsPerSample: 5 },
+    ...{ name, size: "paper", dtype: "f32", family: name, bytes: 0, flops: 0, numSets: 4, callsPerSample: 5 },
     ...{ seconds: { median: seconds, p10: seconds, p90: seconds }, pipelineSeconds: seconds },
     ...{ floorSeconds: seconds, bound: "memory", samples: { device: [seconds], pipeline: [seconds] } },
     ...of,
@@ -92,6 +101,8 @@ function kernelReport(...changes: KernelResult[]): KernelReport {
       device: "GPU",
       rows: [...rows, ...changes],
       failures: [],
+      missing: [],
+      running: null,
       drift: { name: "copy", first: 1, last: 1 },
     },
     rates: { copyBytesPerSecond: 1e12, flopsPerSecond: {} },
@@ -130,6 +141,7 @@ function record(part: string, changes: Partial<PartRecord> = {}): PartRecord {
   return {
     ...{ part, status: "passed", summary: `${part} done`, seconds: 12, date: "2026-01-01T00:00:00.000Z" },
     ...{ commit: "0123456789ab", sources: "a", emulated: false, quick: false, results: null },
+    versions: { nvcc: "13.0" },
     gpu: [
       { name: "NVIDIA H100 80GB HBM3", driver_version: "580.65.06", "clocks.sm": 1980 },
       { "clocks.sm": 1410 },
@@ -143,11 +155,7 @@ describe("the report", () => {
 
   test("has the parts in order, what is missing and what belongs to other sources", () => {
     const later = { date: "2026-01-02T00:00:00.000Z", sources: "b", commit: "ba9876543210" };
-    const report = mergeRecords(
-      [record("kernels", later), record("test"), record("build", later)],
-      order,
-      {},
-    );
+    const report = mergeRecords([record("kernels", later), record("test"), record("build", later)], order);
     expect(report).toMatchObject({
       device: "NVIDIA H100 80GB HBM3",
       commit: "ba9876543210",
@@ -164,9 +172,9 @@ describe("the report", () => {
   test("tells a GPU from an emulated one, and benchmarks from tiny sizes", () => {
     const kernels = { results: kernelReport() };
     const barOf = (changes: Partial<PartRecord>) =>
-      mergeRecords([record("kernels", { ...kernels, ...changes })], order, {}).bars[0]?.isMet;
+      mergeRecords([record("kernels", { ...kernels, ...changes })], order).bars[0]?.isMet;
     expect([barOf({}), barOf({ quick: true }), barOf({ emulated: true })]).toEqual([true, null, null]);
-    expect(mergeRecords([record("test", { emulated: true })], order, {}).device).toBe("emulated GPU");
+    expect(mergeRecords([record("test", { emulated: true })], order).device).toBe("emulated GPU");
   });
 
   test("takes our layer's time from the comparisons with peers", () => {
@@ -175,17 +183,51 @@ describe("the report", () => {
       { name: "moe_block forward+backward paper k=8", dtype: "bf16", mode: "queued", ours: { median: 9e-4 } },
       { name: "moe_block forward+backward paper k=8", dtype: "bf16", mode: "device", ours: { median: 6e-4 } },
     ];
-    const { bars } = mergeRecords([record("layers", { results: { rows } })], [...order, "layers"], {});
+    const { bars } = mergeRecords([record("layers", { results: { rows } })], [...order, "layers"]);
     expect(bars[1]).toMatchObject({ measured: "600 us (median)", isMet: true });
-    const failed = mergeRecords([record("layers", { results: null })], [...order, "layers"], {});
+    const failed = mergeRecords([record("layers", { results: null })], [...order, "layers"]);
     expect(failed.bars[1]).toMatchObject({ measured: "", isMet: null });
+  });
+
+  test("takes the latest record of a part that ran several times", () => {
+    const older = record("kernels", { summary: "older", versions: { nvcc: "12.0" } });
+    const later = record("kernels", { summary: "later", date: "2026-01-02T00:00:00.000Z" });
+    for (const records of [
+      [older, later],
+      [later, older],
+    ])
+      expect(mergeRecords(records, order)).toMatchObject({
+        versions: { nvcc: "13.0" },
+        parts: [{ summary: "later" }],
+      });
+  });
+
+  test("says which rows are missing, and why", () => {
+    const family = { size: "b4", dtype: "bf16" } as const;
+    const kernels = {
+      ...kernelReport(),
+      failures: [{ ...family, family: "experts k=2", reason: "no memory" }],
+      missing: [{ ...family, family: "attention" }],
+    };
+    const missing = [{ name: "moe_block forward", rival: "eager", dtype: "bf16", reason: "it has ended" }];
+    const out = new PassThrough({ encoding: "utf8" });
+    const parts = [
+      record("kernels", { results: kernels }),
+      record("layers", { results: { rows: [], missing } }),
+    ];
+    printReport(mergeRecords(parts, [...order, "layers"]), new Terminal(out));
+    const lines = String(out.read()).split("\n");
+    const begin = lines.indexOf("Missing, or not complete");
+    expect(lines.slice(begin + 1, begin + 4)).toEqual([
+      "  kernels: b4 experts k=2 bf16: no memory",
+      "  kernels: b4 attention bf16: it was not measured before the end",
+      "  layers: moe_block forward bf16 with eager: it has ended",
+    ]);
   });
 
   test("is printed with what failed and the bars last", () => {
     const failed = record("sanitize", { status: "failed", summary: "racecheck: 2 errors" });
-    const report = mergeRecords([failed, record("kernels", { results: kernelReport() })], order, {
-      nvcc: "13.0",
-    });
+    const report = mergeRecords([failed, record("kernels", { results: kernelReport() })], order);
     const out = new PassThrough({ encoding: "utf8" });
     printReport(report, new Terminal(out));
     const lines = String(out.read()).trim().split("\n");
@@ -200,22 +242,128 @@ describe("the report", () => {
 
 describe("scripts/gpu-check.mjs", () => {
   const script = fileURLToPath(new URL("../../scripts/gpu-check.mjs", import.meta.url));
-  const run = (...args: string[]) =>
-    spawnSync(process.execPath, [script, ...args], { encoding: "utf8", env: { PATH: "" } });
+  const run = (args: string[], path = "") =>
+    spawnSync(process.execPath, [script, ...args], { encoding: "utf8", env: { PATH: path } });
+  let out: string;
+  let bin: string;
+
+  beforeEach(() => {
+    out = mkdtempSync(join(tmpdir(), "gpu-check-"));
+    bin = join(out, "bin");
+    mkdirSync(bin);
+  });
+
+  afterEach(() => {
+    rmSync(out, { recursive: true });
+  });
+
+  const reportIn = (folder: string) =>
+    JSON.parse(readFileSync(join(folder, "report.json"), "utf8")) as GpuReport;
 
   test("says what is missing on a machine without a GPU, and what to do", () => {
-    expect(run("build")).toMatchObject({
+    expect(run(["build"])).toMatchObject({
       status: 1,
       stdout: "",
       stderr: expect.stringMatching(/^No NVIDIA GPU: .*--emulated/),
     });
   });
 
-  test("knows its parts", () => {
-    expect(run("sanitise")).toMatchObject({
+  test("knows its parts and options", () => {
+    expect(run(["sanitise"])).toMatchObject({
       status: 1,
       stderr: expect.stringMatching(/^There is no part "sanitise"/),
     });
-    expect(run("--help")).toMatchObject({ status: 0, stdout: expect.stringMatching(/^Usage/) });
+    expect(run(["--seconds", "long"])).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^--seconds takes a number, not "long"/),
+    });
+    expect(run(["--help"])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^Usage/) });
+  });
+
+  test("goes on after a part that fails, and leaves report and log in the folder it is given", () => {
+    const gpu = "#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 580.65.06, 9.0'\n";
+    writeFileSync(join(bin, "nvidia-smi"), gpu, { mode: 0o755 });
+    const folder = join(out, "results");
+    const { status, stdout } = run(["layers", "build", "report", "--quick", "--out", folder], bin);
+    expect(status).toBe(1);
+    const { device, parts, remarks } = reportIn(folder);
+    expect(device).toBe("NVIDIA H100 80GB HBM3");
+    expect(parts).toMatchObject([
+      { part: "build", status: "failed", summary: expect.stringMatching(/^cmake is missing: install/) },
+      { part: "layers", status: "failed", summary: expect.stringMatching(/^python3 is missing: install/) },
+    ]);
+    expect(remarks).toEqual(["did not run: test, replay, kernels, sanitize"]);
+    expect(readdirSync(folder).sort()).toEqual(["gpu-check.log", "report.json"]);
+    expect(readFileSync(join(folder, "gpu-check.log"), "utf8")).toBe(stdout);
+    expect(stdout).toMatch(/=== build, .*=== layers, .*\nParts\n/s);
+  });
+
+  test("begins no part without time for it", () => {
+    const { status, stdout } = run(["build", "layers", "--emulated", "--seconds", "9", "--out", out]);
+    expect(status).toBe(1);
+    expect(stdout.match(/^=== .*/gm)).toEqual([
+      "=== build: there is no time left",
+      "=== layers: there is no time left",
+    ]);
+  });
+
+  test("puts the reports of several runs together", () => {
+    const later = { date: "2026-01-02T00:00:00.000Z", summary: "later" };
+    const reports = [
+      [record("build"), record("test", { summary: "earlier" })],
+      [record("test", later), record("kernels", { results: kernelReport() })],
+    ].map((parts, i) => {
+      const file = join(out, `${i}.json`);
+      writeFileSync(file, JSON.stringify({ parts: parts.map((each) => ({ ...each, quick: true })) }));
+      return ["--from", file];
+    });
+    const { status, stdout } = run(["report", "--quick", "--out", out, ...reports.flat()]);
+    expect(stdout).toMatch(/ {2}build .* {2}test +passed .* later\n.* {2}kernels /s);
+    expect(status).toBe(0);
+    expect(run(["report", "--quick", "--out", out, "--from", bin])).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/bin is no report: pass a report\.json/),
+    });
+  });
+});
+
+describe("a program with limits", () => {
+  const child = new URL("../../scripts/gpu-check/child.mjs", import.meta.url).href;
+
+  /** How a program ended that starts another, prints for a second and then waits. */
+  const howItEnds = (limits: object): { how: string; output: string; isOtherAlive: boolean } => {
+    const program = `
+      const other = require("child_process").spawn("sleep", ["60"], { stdio: "ignore" });
+      console.log(other.pid);
+      const timer = setInterval(() => console.log("on"), 100);
+      setTimeout(() => clearInterval(timer), 1000);
+      setTimeout(() => undefined, 60000);`;
+    const script = `
+      import { runFor } from ${JSON.stringify(child)};
+      const limits = { log: "/dev/null", ...${JSON.stringify(limits)} };
+      console.log(JSON.stringify(await runFor(limits, process.execPath, ["-e", ${JSON.stringify(program)}])));`;
+    const args = ["--input-type=module", "--eval", script];
+    const { stdout } = spawnSync(process.execPath, args, { encoding: "utf8" });
+    const run = JSON.parse(stdout.trim().split("\n").at(-1)!) as { how: string; output: string };
+    return { ...run, isOtherAlive: isAlive(Number(run.output.split("\n")[0])) };
+  };
+
+  const isAlive = (pid: number): boolean => {
+    try {
+      // A zombie has been ended, even if nobody has asked for its status.
+      return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+    } catch {
+      return false;
+    }
+  };
+
+  test.each([
+    [{ seconds: 3 }, /^was ended after 3 s$/],
+    [{ seconds: 30, quietSeconds: 2 }, /^was ended after 2 s without output$/],
+  ])("%j: it ends with all it has started", (limits, how) => {
+    const run = howItEnds(limits);
+    expect(run.how).toMatch(how);
+    expect(run.output).toMatch(/on\n(.*\n)*on\n/);
+    expect(run.isOtherAlive).toBe(false);
   });
 });
