@@ -11,8 +11,8 @@ import { readJson, writeJson } from "./records.mjs";
 
 /** Where the programs of the parts keep their results, and compilers what they have made. */
 const folder = join(root, "build", "gpu-check");
-/** Nothing that works is silent for so long. */
-const quietSeconds = 60;
+/** Nothing that works on a GPU is silent for so long. */
+const quietSecondsOf = ({ emulated }) => (emulated ? {} : { quietSeconds: 60 });
 /** What a benchmark needs to start and to end, besides its measurements. */
 const startSeconds = 20;
 /** Of each tool: as long as it calls ops, and until it is ended. */
@@ -102,7 +102,7 @@ async function test(options) {
   ];
   const runs = await forEachParallel(testRuns(options), async ({ name, args }) => {
     if (left() < 1) return { name, status: 1, how: "did not begin: there was no time left" };
-    const limits = { seconds: left(), quietSeconds, log: options.log };
+    const limits = { seconds: left(), ...quietSecondsOf(options), log: options.log };
     const run = await node(limits, ["scripts/test.mjs", "--no-setup", ...args, ...common], env);
     return { name, ...run };
   });
@@ -152,10 +152,12 @@ async function replay(options) {
 async function kernels(options) {
   const left = countdown(options.seconds);
   const run = (...args) =>
-    runProgram({ ...options, seconds: left(), quietSeconds }, "kernels", "bench/cuda/kernels.ts", [
-      ...["--seconds", String(Math.max(1, left() - startSeconds))],
-      ...args,
-    ]);
+    runProgram(
+      { ...options, seconds: left(), ...quietSecondsOf(options) },
+      "kernels",
+      "bench/cuda/kernels.ts",
+      [...["--seconds", String(Math.max(1, left() - startSeconds))], ...args],
+    );
   let { status, how, results } = await run();
   for (
     let restart = 0;

@@ -327,6 +327,34 @@ describe("scripts/gpu-check.mjs", () => {
   });
 });
 
+test("tests are written down one by one", () => {
+  const folder = mkdtempSync(join(tmpdir(), "gpu-check-"));
+  const file = join(folder, "lines");
+  const reporter = new URL("../../scripts/gpu-check/jest-reporter.mjs", import.meta.url).href;
+  const script = `
+    import LineReporter from ${JSON.stringify(reporter)};
+    const reporter = new LineReporter();
+    const tell = (fullName, status, ...failureMessages) =>
+      reporter.onTestCaseResult({}, { fullName, status, failureMessages });
+    tell("a", "passed");
+    tell("b", "failed", "\\x1b[31mexpected\\x1b[39m 1", "and 2");
+    tell("c", "pending");
+    reporter.onTestResult({ path: "d.test.ts" }, { testExecError: { stack: "no such module" } });
+    reporter.onTestResult({ path: "e.test.ts" }, {});`;
+  const { stdout } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {
+    encoding: "utf8",
+    env: { HYPERROUTER_TEST_LINES: file },
+  });
+  const lines = readFileSync(file, "utf8").trim().split("\n");
+  rmSync(folder, { recursive: true });
+  expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
+    { name: "a" },
+    { name: "b", message: "expected 1\nand 2" },
+    { name: "d.test.ts", message: "no such module" },
+  ]);
+  expect(stdout).toContain("failed: d.test.ts");
+});
+
 describe("a program with limits", () => {
   const child = new URL("../../scripts/gpu-check/child.mjs", import.meta.url).href;
 
