@@ -142,7 +142,8 @@ export class LayerComparisons {
     const common = { task, case: ours.name, folder, expected, tolerance: tolerances[task.dtype], rounds };
     const rivals = new Map<Design, Rival>();
     for (const [design, peer] of peers) {
-      const seconds = Math.min(compileSeconds, this.#secondsLeft());
+      // The other half is for the others, and for turns.
+      const seconds = Math.min(compileSeconds, this.#secondsLeft() / 2);
       const rival = await this.#open(design, peer, { ...common, seconds });
       if (rival) rivals.set(design, rival);
     }
