@@ -1,6 +1,8 @@
 #include "cuda/completions.h"
 
+#include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "cuda/status.h"
@@ -10,20 +12,20 @@ namespace hr::cuda {
 
 namespace {
 
-constexpr size_t kSmallestBlock = 4096, kLargestKept = size_t{64} << 20;  // of pinned memory
+constexpr size_t kPieceBytes = PinnedMemory::kLargestBlock;
 constexpr size_t kRecordBytes = 64;  // of a FailureRecord, keeping what follows aligned
 static_assert(sizeof(FailureRecord) <= kRecordBytes);
-
-size_t rounded(size_t bytes) {
-  if (bytes > kLargestKept) return bytes;
-  size_t size = kSmallestBlock;
-  while (size < bytes) size *= 2;
-  return size;
-}
 
 Error error_of(const FailureRecord& failure) {
   return index_error(failure.op, failure.arg, static_cast<int64_t>(failure.entry >> 32),
                      static_cast<int32_t>(failure.entry), failure.low, failure.high);
+}
+
+// Calls piece(offset, bytes) for one piece after the other.
+template <typename Piece>
+void for_each_piece(size_t bytes, Piece&& piece) {
+  for (size_t offset = 0; offset < bytes; offset += kPieceBytes)
+    piece(offset, std::min(kPieceBytes, bytes - offset));
 }
 
 }  // namespace
@@ -38,73 +40,86 @@ Completions::~Completions() {
   }
   changed_.notify_one();
   thread_.join();
-  for (const cudaEvent_t event : events_) cudaEventDestroy(event);
-  if (last_timestamp_) cudaEventDestroy(last_timestamp_);
-  for (const auto& [bytes, data] : pinned_blocks_) cudaFreeHost(data);
 }
 
 void Completions::upload(void* to, const void* from, size_t bytes) {
-  Point point = new_point(bytes);
-  std::memcpy(point.pinned, from, bytes);
-  check(cudaMemcpyAsync(to, point.pinned, bytes, cudaMemcpyHostToDevice, stream_));
+  const bool has_room = pinned_.has_room(bytes);
+  Point point = new_point(has_room ? bytes : 0);
+  if (has_room) {
+    std::memcpy(point.pinned.get(), from, bytes);
+    check(cudaMemcpyAsync(to, point.pinned.get(), bytes, cudaMemcpyHostToDevice, stream_));
+  } else {
+    std::byte* const block = shared_block();
+    point.uploaded.reset(new std::byte[bytes]);
+    std::memcpy(point.uploaded.get(), from, bytes);
+    for_each_piece(bytes, [&](size_t offset, size_t size) {
+      copy_on_host(point, {block, point.uploaded.get() + offset, size});
+      check(cudaMemcpyAsync(static_cast<std::byte*>(to) + offset, block, size, cudaMemcpyHostToDevice,
+                            stream_));
+    });
+  }
   queue(std::move(point));
 }
 
 void Completions::download(void* to, const void* from, size_t bytes, std::unique_ptr<Completion> done) {
-  Point point = new_point(kRecordBytes + bytes);
-  point.to = to;
-  point.bytes = bytes;
+  const bool has_room = pinned_.has_room(kRecordBytes + bytes);
+  Point point = new_point(kRecordBytes + (has_room ? bytes : 0));
   point.done = std::move(done);
-  check(cudaMemcpyAsync(point.pinned, failure_, sizeof(FailureRecord), cudaMemcpyDeviceToHost, stream_));
-  if (bytes)
-    check(cudaMemcpyAsync(point.pinned + kRecordBytes, from, bytes, cudaMemcpyDeviceToHost, stream_));
+  std::byte* const pinned = point.pinned.get();
+  check(cudaMemcpyAsync(pinned, failure_, sizeof(FailureRecord), cudaMemcpyDeviceToHost, stream_));
+  if (has_room) {
+    point.to = to;
+    point.bytes = bytes;
+    if (bytes) check(cudaMemcpyAsync(pinned + kRecordBytes, from, bytes, cudaMemcpyDeviceToHost, stream_));
+  } else {
+    std::byte* const block = shared_block();
+    for_each_piece(bytes, [&](size_t offset, size_t size) {
+      check(cudaMemcpyAsync(block, static_cast<const std::byte*>(from) + offset, size, cudaMemcpyDeviceToHost,
+                            stream_));
+      copy_on_host(point, {static_cast<std::byte*>(to) + offset, block, size});
+    });
+  }
   queue(std::move(point));
 }
 
 void Completions::timestamp(double* seconds, std::unique_ptr<Completion> done) {
-  Point point = new_point(kRecordBytes, seconds);
+  Point point = new_point(kRecordBytes, true);
+  point.seconds = seconds;
   point.done = std::move(done);
-  check(cudaMemcpyAsync(point.pinned, failure_, sizeof(FailureRecord), cudaMemcpyDeviceToHost, stream_));
+  check(
+      cudaMemcpyAsync(point.pinned.get(), failure_, sizeof(FailureRecord), cudaMemcpyDeviceToHost, stream_));
   queue(std::move(point));
 }
 
-Completions::Point Completions::new_point(size_t pinned_bytes, double* seconds) {
+Completions::Point Completions::new_point(size_t pinned_bytes, bool timed) {
   Point point;
-  point.pinned_bytes = rounded(pinned_bytes);
-  point.seconds = seconds;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!seconds && !events_.empty()) {
-      point.event = events_.back();
-      events_.pop_back();
-    }
-    const auto block = pinned_blocks_.find(point.pinned_bytes);
-    if (block != pinned_blocks_.end()) {
-      point.pinned = block->second;
-      pinned_blocks_.erase(block);
-    }
-  }
-  if (!point.event) {
-    const unsigned timing = seconds ? 0 : cudaEventDisableTiming;
-    check(cudaEventCreateWithFlags(&point.event, cudaEventBlockingSync | timing));
-  }
-  if (!point.pinned) {
-    void* data = nullptr;
-    if (cudaMallocHost(&data, point.pinned_bytes) != cudaSuccess) {
-      cudaGetLastError();
-      throw Error(ErrorKind::out_of_memory, "cuda", "",
-                  "no pinned host memory for " + std::to_string(point.pinned_bytes) + " bytes");
-    }
-    point.pinned = static_cast<std::byte*>(data);
-  }
+  point.pinned = pinned_.take(pinned_bytes);
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventBlockingSync | (timed ? 0 : cudaEventDisableTiming)));
+  point.event.reset(event);
+  point.pending.reset(stream_);
   return point;
 }
 
+void Completions::copy_on_host(Point& point, const HostCopy& copy) {
+  const auto run = [](void* argument) {
+    const auto& [to, from, bytes] = *static_cast<const HostCopy*>(argument);
+    std::memcpy(to, from, bytes);
+  };
+  check(cudaLaunchHostFunc(stream_, run, &point.copies.emplace_back(copy)));
+}
+
+std::byte* Completions::shared_block() {
+  if (!shared_block_) shared_block_ = pinned_.take(kPieceBytes);
+  return shared_block_.get();
+}
+
 void Completions::queue(Point point) {
-  check(cudaEventRecord(point.event, stream_));
+  check(cudaEventRecord(point.event.get(), stream_));
   {
     const std::lock_guard lock(mutex_);
     queue_.push_back(std::move(point));
+    queue_.back().pending.release();  // the thread waits for the event
   }
   changed_.notify_one();
 }
@@ -119,9 +134,8 @@ void Completions::loop(int device) {
     queue_.pop_front();
     const bool dropped = stopping_;
     lock.unlock();
-    const cudaError_t status = cudaEventSynchronize(point.event);
+    const cudaError_t status = cudaEventSynchronize(point.event.get());
     if (point.done && !dropped) report(point, status);
-    recycle(point);
   }
 }
 
@@ -132,38 +146,28 @@ void Completions::report(Point& point, cudaError_t status) {
     error = device_error(status);
   } else {
     FailureRecord failure;
-    std::memcpy(&failure, point.pinned, sizeof failure);
+    std::memcpy(&failure, point.pinned.get(), sizeof failure);
     if (failure.ticket != UINT64_MAX) {
       error = error_of(failure);
       last_failed_ticket_ = failure.ticket;
     } else if (point.bytes) {
-      std::memcpy(point.to, point.pinned + kRecordBytes, point.bytes);
+      std::memcpy(point.to, point.pinned.get() + kRecordBytes, point.bytes);
     }
   }
   point.done->done(std::move(error));
-  point.done.reset();
 }
 
 // Adds up the times between timestamps: single precision is enough for each, but not for their sum.
 cudaError_t Completions::read_clock(Point& point) {
   float milliseconds = 0;
   if (last_timestamp_) {
-    const cudaError_t status = cudaEventElapsedTime(&milliseconds, last_timestamp_, point.event);
+    const cudaError_t status = cudaEventElapsedTime(&milliseconds, last_timestamp_.get(), point.event.get());
     if (status != cudaSuccess) return status;
   }
   last_seconds_ += static_cast<double>(milliseconds) / 1e3;
-  std::swap(last_timestamp_, point.event);
+  last_timestamp_ = std::move(point.event);
   *point.seconds = last_seconds_;
   return cudaSuccess;
-}
-
-void Completions::recycle(Point& point) {
-  const bool keep = point.pinned_bytes <= kLargestKept;
-  if (!keep) cudaFreeHost(point.pinned);
-  if (point.seconds && point.event) cudaEventDestroy(point.event);
-  const std::lock_guard lock(mutex_);
-  if (!point.seconds) events_.push_back(point.event);
-  if (keep) pinned_blocks_.emplace(point.pinned_bytes, point.pinned);
 }
 
 }  // namespace hr::cuda

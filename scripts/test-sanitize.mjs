@@ -6,7 +6,8 @@ import { setup } from "./setup.mjs";
 
 const tests = [
   ...["test/ops/devices", "test/ops/errors", "test/native/streams", "test/native/malformed-calls"],
-  ...["test/train/trainer", "test/nn/generate", "test/cuda", "test/emulator/backend"],
+  ...["test/train/trainer", "test/nn/generate", "test/cuda"],
+  ...["test/emulator/backend", "test/emulator/transfers"],
 ];
 
 /** The run-time libraries of the sanitizers must be in the process before the addon is. */

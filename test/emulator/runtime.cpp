@@ -16,9 +16,11 @@
 #include "test/emulator/block.h"
 #include "test/emulator/device_memory.h"
 #include "test/emulator/launch.h"
+#include "test/emulator/resources.h"
 
 using hr::emulator::CopyTiming;
 using hr::emulator::DeviceMemory;
+using hr::emulator::Resources;
 
 namespace {
 
@@ -28,6 +30,8 @@ constexpr int kNumDevices = 3;
 constexpr int kRuntimeVersion = 13000;
 
 thread_local int current_device = 0;
+
+bool is_refused(const char* function) { return Resources::instance().is_refused(function); }
 
 // Texts of faults, kept for cudaGetErrorString.
 std::mutex fault_mutex;
@@ -88,6 +92,25 @@ struct EmulatedStream {
   std::deque<Work> queue;
   std::thread thread;  // last: it uses everything above
 };
+
+namespace {
+
+void record(cudaEvent_t event, cudaStream_t stream) {
+  {
+    const std::lock_guard lock(event->mutex);
+    event->reached = false;
+  }
+  stream->push([event](EmulatedStream& self) {
+    // Under the lock: whoever waits may destroy the event as soon as it is released.
+    const std::lock_guard lock(event->mutex);
+    event->reached = true;
+    event->time = std::chrono::steady_clock::now();
+    event->status = self.status;
+    event->changed.notify_all();
+  });
+}
+
+}  // namespace
 
 namespace hr::emulator {
 
@@ -177,32 +200,25 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   EmulatedEvent event;
-  cudaEventRecord(&event, stream);
+  record(&event, stream);
   return cudaEventSynchronize(&event);
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  if (is_refused(__func__)) return cudaErrorInvalidValue;
+  Resources::instance().count_events(1);
   *event = new EmulatedEvent;
   (*event)->timed = !(flags & cudaEventDisableTiming);
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  Resources::instance().count_events(-1);
   delete event;
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  {
-    const std::lock_guard lock(event->mutex);
-    event->reached = false;
-  }
-  stream->push([event](EmulatedStream& self) {
-    // Under the lock: whoever waits may destroy the event as soon as it is released.
-    const std::lock_guard lock(event->mutex);
-    event->reached = true;
-    event->time = std::chrono::steady_clock::now();
-    event->status = self.status;
-    event->changed.notify_all();
-  });
+  if (is_refused(__func__)) return cudaErrorInvalidValue;
+  record(event, stream);
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -220,11 +236,12 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEven
 }
 
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
-  *data = std::malloc(bytes);
+  if (is_refused(__func__)) return cudaErrorMemoryAllocation;
+  *data = Resources::instance().pin(bytes);
   return *data ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 cudaError_t cudaFreeHost(void* data) {
-  std::free(data);
+  Resources::instance().unpin(data);
   return cudaSuccess;
 }
 
@@ -249,6 +266,7 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
 }
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  if (is_refused(__func__)) return cudaErrorInvalidValue;
   stream->push([=](EmulatedStream& self) {
     if (self.status == cudaSuccess) std::memcpy(to, from, bytes);
   });
@@ -257,6 +275,13 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream) {
   stream->push([=](EmulatedStream& self) {
     if (self.status == cudaSuccess) std::memset(data, value, bytes);
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* argument) {
+  if (is_refused(__func__)) return cudaErrorInvalidValue;
+  stream->push([=](EmulatedStream& self) {
+    if (self.status == cudaSuccess) function(argument);
   });
   return cudaSuccess;
 }
