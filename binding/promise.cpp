@@ -41,6 +41,10 @@ class PromiseCompletion final : public Completion {
  public:
   PromiseCompletion(Environment& environment, std::unique_ptr<PromiseSettlement> settlement)
       : environment_(environment), settlement_(std::move(settlement)) {}
+  // Of a call that was refused: nobody has the promise, but the process waits for it.
+  ~PromiseCompletion() override {
+    if (settlement_) environment_.deliver(std::move(settlement_));
+  }
   void done(std::optional<Error> error) override {
     if (error) settlement_->fail(std::move(*error));
     environment_.deliver(std::move(settlement_));

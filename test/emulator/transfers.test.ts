@@ -29,3 +29,13 @@ test("large tensors arrive bit for bit, in workers as well", async () => {
   const { code, stdout, stderr } = await runChild(child("large-transfers"));
   expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "same same\n".repeat(3), stderr: "" });
 });
+
+test("a refused download throws, and nothing waits for it", async () => {
+  const env = { HYPERROUTER_EMULATOR_REFUSE: "cudaMemcpyAsync" };
+  const { code, stdout, stderr } = await runChild(child("refused-download"), { env });
+  expect({ code, stdout, stderr }).toEqual({
+    code: 0,
+    stdout: expect.stringMatching(/^cuda: invalid argument.*\nFloat32Array\(3\) \[ 0, 0, 0 \]\n$/s),
+    stderr: "",
+  });
+});
