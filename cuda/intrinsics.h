@@ -7,6 +7,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -204,13 +205,29 @@ __global__ void __launch_bounds__(Kernel::kThreads, min_blocks<Kernel>())
   kernel();
 }
 
+// Lets a kernel have all the shared memory that a block can get on the current device, once for each device.
+// All, so that threads whose launches need different amounts do not undo each other's setting.
+template <typename Kernel>
+cudaError_t allow_shared_memory(const void* entry) {
+  static std::atomic<uint64_t> allowed{0};  // one bit a device
+  int device = 0, most = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status != cudaSuccess) return status;
+  const uint64_t bit = device < 64 ? uint64_t{1} << device : 0;
+  if (allowed & bit) return cudaSuccess;
+  status = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (status != cudaSuccess) return status;
+  status = cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+  if (status == cudaSuccess) allowed |= bit;
+  return status;
+}
+
 template <typename Kernel>
 cudaError_t start_kernel(const char*, const Kernel& kernel, dim3 grid, size_t shared_bytes,
                          cudaStream_t stream, LaunchGuard guard) {
   const void* entry = reinterpret_cast<const void*>(&run_kernel<Kernel>);
   if (shared_bytes > (size_t{48} << 10)) {
-    const cudaError_t status = cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                    static_cast<int>(shared_bytes));
+    const cudaError_t status = allow_shared_memory<Kernel>(entry);
     if (status != cudaSuccess) return status;
   }
   void* arguments[] = {const_cast<Kernel*>(&kernel), &guard};
