@@ -61,7 +61,7 @@ struct Segments {
   bool are_short() const { return num_routed <= SmallTile::kM * int64_t{num_experts}; }
 };
 
-// Checks offsets and permutation: the first launches of an op. `row_scale` is by flat index, or null. No
+// Checks offsets and permutation: the first launch of an op. `row_scale` is by flat index, or null. No
 // segment may be shorter than least_rows.
 Segments find_segments(Context& ctx, const char* op, const In& permutation, const In& expert_offsets,
                        int32_t top_k, const float* row_scale, int64_t least_rows = 0);

@@ -1,12 +1,14 @@
 // index_check: refuses an index tensor with an entry out of range, before anything is read or written by it.
 //
-// A check is a launch of its own, in front of the kernels that use the indices: when it finds a bad entry,
-// they and everything after them do nothing (cuda/failure.h).
+// These checks are launches of their own, in front of the kernels that use the indices: when one finds a bad
+// entry, they and everything after them do nothing (cuda/failure.h). A first launch that writes only
+// workspace checks the indices itself (index_failure.h, rising_entries.h).
 #pragma once
 
 #include <cstdint>
 
 #include "cuda/context.h"
+#include "cuda/kernels/rising_entries.h"
 
 namespace hr::cuda {
 
@@ -18,12 +20,7 @@ void check_indices(Context& ctx, const char* op, const char* arg, const int32_t*
 void check_indices_below(Context& ctx, const char* op, const char* arg, const int32_t* indices, int64_t n,
                          const int32_t* end);
 
-// Fails unless offsets[0] is 0, the num_experts entries after it rise by least_rows or more each, and none
-// exceeds num_routed.
-void check_offsets(Context& ctx, const char* op, const int32_t* offsets, int64_t num_experts,
-                   int64_t num_routed, int64_t least_rows = 0);
-
-// Fails unless cutoffs[0] is `first` and each of the n cutoffs is above the one before.
-void check_cutoffs(Context& ctx, const char* op, const int32_t* cutoffs, int64_t n, int64_t first);
+// Fails for the first entry that does not rise as it has to.
+void check_rising(Context& ctx, const char* op, const char* arg, const RisingEntries& entries);
 
 }  // namespace hr::cuda

@@ -17,7 +17,7 @@ struct IndexFailure {
   }
 
   // That launch may write nothing but workspace: it is the last to run. Of several calls the one for the
-  // lowest position counts; low and high must be the same.
+  // lowest position counts; op, arg, low and high must be the same.
   HR_DEVICE void operator()(int64_t position, int32_t value, int64_t low, int64_t high) const {
     atomic_min(&record->entry, static_cast<uint64_t>(position) << 32 | static_cast<uint32_t>(value));
     record->op = op;

@@ -33,7 +33,7 @@ Columns checked_columns(Context& ctx, const char* op, const Params& p) {
   const int64_t num_tokens = p.targets.size(), num_columns = p.logits.shape[1];
   const int64_t num_tails = cutoffs ? p.cutoffs.shape[0] - 1 : 0;
   if (cutoffs) {
-    check_cutoffs(ctx, op, cutoffs, num_tails + 1, num_columns - num_tails);
+    check_rising(ctx, op, "cutoffs", rising_cutoffs(cutoffs, num_tails + 1, num_columns - num_tails));
     check_indices_below(ctx, op, "targets", targets, num_tokens, cutoffs + num_tails);
   } else {
     check_indices(ctx, op, "targets", targets, num_tokens, 0, num_columns - 1);

@@ -42,6 +42,7 @@ struct Logits {
 
 // -Σ_i p_i ln p_i = ln Σ e - (Σ e_i ln e_i) / Σ e
 struct Entropy {
+  HR_DEVICE void check() const {}
   HR_DEVICE float operator()(const Logits& logits, int64_t token) const {
     float sum = 0, weighted = 0;
     logits.for_experts(token, logits.largest(token), [&](int, float difference) {
@@ -56,12 +57,11 @@ struct Entropy {
 
 // f_i: each expert's share of the routed pairs.
 struct Shares {
-  const int32_t* expert_offsets;  // [num_experts + 1]
-  int num_experts;
+  RisingEntries offsets;  // [num_experts + 1]
 
   HR_DEVICE float of(int expert) const {
-    const int32_t count = expert_offsets[expert + 1] - expert_offsets[expert];
-    return count > 0 ? static_cast<float>(count) / static_cast<float>(expert_offsets[num_experts]) : 0.0f;
+    const int32_t count = offsets.data[expert + 1] - offsets.data[expert];
+    return count > 0 ? static_cast<float>(count) / static_cast<float>(offsets.data[offsets.n - 1]) : 0.0f;
   }
 };
 
@@ -88,7 +88,14 @@ struct ExpectedShare {
   }
 };
 
-// of_blocks[b] = Σ number(t) over the tokens of block b.
+// The same of offsets that no launch has checked.
+struct UncheckedShare : ExpectedShare {
+  IndexFailure fail;
+  HR_DEVICE void check() const { shares.offsets.check(fail); }
+};
+
+// of_blocks[b] = Σ number(t) over the tokens of block b. What the numbers are made of is checked here: only
+// workspace is written.
 template <typename Number>
 struct SumTokensKernel {
   static constexpr int kThreads = kReduceThreads;
@@ -98,6 +105,7 @@ struct SumTokensKernel {
   double* of_blocks;
 
   HR_DEVICE void operator()() const {
+    number.check();
     const int64_t begin = block_x() * block_tokens;
     const int64_t end = begin + block_tokens < logits.num_tokens ? begin + block_tokens : logits.num_tokens;
     double sum = 0;
@@ -157,11 +165,9 @@ double balance_scale(const Params& p) {
 }
 
 template <typename Params>
-Shares checked_shares(Context& ctx, const char* op, const Params& p) {
-  const int64_t num_tokens = p.logits.shape[0], num_experts = p.logits.shape[1];
-  const int32_t* expert_offsets = p.expert_offsets.template as<int32_t>();
-  check_offsets(ctx, op, expert_offsets, num_experts, num_tokens * p.top_k);
-  return {expert_offsets, static_cast<int>(num_experts)};
+RisingEntries offsets_of(const Params& p) {
+  return rising_offsets(p.expert_offsets.template as<int32_t>(), p.logits.shape[1],
+                        p.logits.shape[0] * p.top_k);
 }
 
 }  // namespace
@@ -172,13 +178,15 @@ void router_entropy(Context& ctx, const RouterEntropyParams& p) {
 }
 
 void balance_loss(Context& ctx, const BalanceLossParams& p) {
-  const ExpectedShare expected_share{checked_shares(ctx, "balance_loss", p)};
-  sum_tokens(ctx, Logits(p.logits), expected_share, balance_scale(p), p.loss.as<float>());
+  const UncheckedShare share{{offsets_of(p)},
+                             IndexFailure::next_launch(ctx, "balance_loss", "expert_offsets")};
+  sum_tokens(ctx, Logits(p.logits), share, balance_scale(p), p.loss.as<float>());
 }
 
 void balance_loss_backward(Context& ctx, const BalanceLossBackwardParams& p) {
   const Logits logits(p.logits);
-  const ExpectedShare expected_share{checked_shares(ctx, "balance_loss_backward", p)};
+  const ExpectedShare expected_share{{offsets_of(p)}};
+  check_rising(ctx, "balance_loss_backward", "expert_offsets", expected_share.shares.offsets);
   launch(ctx,
          BalanceBackwardKernel{logits, expected_share, p.d_loss.as<float>(),
                                static_cast<float>(balance_scale(p)), p.d_logits.as<float>(), p.accumulate},

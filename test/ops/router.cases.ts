@@ -290,6 +290,7 @@ const offsetsOf = ({ tokens, experts, topK, spread }: RoutedSizes): TensorSpec =
   int32([experts + 1], routing(tokens, experts, topK, spread).expertOffsets);
 
 const firstOffsets = routing(33, 7, 3).expertOffsets;
+const manyOffsets = routing(33, 40, 3).expertOffsets;
 
 const badBalance = [
   badShape(
@@ -327,7 +328,20 @@ const balance = opCases({
     ...badBalance,
     badShape("a loss per token", { loss: output([33]) }, '"loss" has shape [33], expected [1]'),
   ],
-  badContent: badOffsets("balance_loss", firstOffsets),
+  badContent: [
+    ...badOffsets("balance_loss", firstOffsets),
+    badValue(
+      "offsets that fall, the first of more than 32",
+      {
+        logits: normal([33, 40]),
+        expertOffsets: int32(
+          [41],
+          manyOffsets.map((offset, e) => (e === 3 ? 99 : offset)),
+        ),
+      },
+      `balance_loss: expert_offsets[4] is ${manyOffsets[4]!}, expected 99 to 99`,
+    ),
+  ],
 });
 
 const balanceBackward = opCases({

@@ -160,15 +160,32 @@ export const badRouting: BadCall[] = [
 export function badRoutingContent(op: string, sizes: Sizes = cases["sizes that divide no tile"]!): BadCall[] {
   const { permutation, expertOffsets } = routingOf(sizes);
   const numRouted = permutation.length;
-  const badIndex = (name: string, value: number): BadCall => {
-    const spoilt = permutation.map((f, row) => (row === 5 ? value : f));
-    return badValue(name, { permutation: int32([numRouted], spoilt) }, `${op}: permutation[5] is ${value}`);
-  };
+  const spoilt = (rows: readonly number[], value: number) => ({
+    permutation: int32(
+      [numRouted],
+      permutation.map((f, row) => (rows.includes(row) ? value : f)),
+    ),
+  });
+  const badIndex = (name: string, value: number, ...rows: number[]): BadCall =>
+    badValue(
+      name,
+      spoilt(rows, value),
+      `${op}: permutation[${rows[0]!}] is ${value}, expected 0 to ${numRouted - 1}`,
+    );
+  const badOffset = badOffsets(op, expertOffsets);
   return [
-    badIndex("flat index past the end", numRouted),
-    badIndex("negative flat index among the routed rows", -1),
-    badIndex("huge flat index", 2147483647),
-    ...badOffsets(op, expertOffsets),
+    badIndex("flat index past the end", numRouted, 5),
+    badIndex("negative flat index among the routed rows", -1, 5),
+    badIndex("huge flat index", 2147483647, 5),
+    badIndex("flat index past the end in the last row", numRouted, numRouted - 1),
+    badIndex("several bad flat indices", -7, 5, 40, numRouted - 1),
+    ...badOffset,
+    ...badOffset.map(({ name, change, says, ...rest }) => ({
+      name: `${name}, and bad flat indices`,
+      change: { ...change, ...spoilt([0, 5, numRouted - 1], numRouted) },
+      says,
+      ...rest,
+    })),
   ];
 }
 
@@ -186,5 +203,10 @@ export function badOffsets(op: string, offsets: readonly number[]): BadCall[] {
     bad("offsets that fall", 3, total, 4),
     bad("negative offsets", 2, -9),
     bad("huge offsets", last, 2147483647),
+    badValue(
+      "all offsets bad but the first",
+      { expertOffsets: int32([offsets.length], [0, ...range(last).map((e) => -1 - e)]) },
+      `${op}: expert_offsets[1] is -1`,
+    ),
   ];
 }
