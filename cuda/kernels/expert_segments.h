@@ -71,23 +71,4 @@ inline Operand weights_of(const In& weight) {
   return {weight.as<float>(), weight.shape[0] * weight.shape[1], weight.shape[2]};
 }
 
-// A matrix of an epilogue, read or written four neighbouring numbers at a time.
-template <typename Number>
-struct Quads {
-  Number* data;  // or null
-  int32_t width;
-  bool aligned;
-
-  Quads(Number* data, int64_t width)
-      : data(data), width(static_cast<int32_t>(width)), aligned(is_aligned16(data) && width % 4 == 0) {}
-
-  HR_DEVICE explicit operator bool() const { return data != nullptr; }
-  HR_DEVICE Quad load(int64_t row, int32_t column, int count) const {
-    return load_quad(data + row * width + column, count, aligned);
-  }
-  HR_DEVICE void store(int64_t row, int32_t column, const Quad& x, int count) const {
-    store_quad(data + row * width + column, x, count, aligned);
-  }
-};
-
 }  // namespace hr::cuda

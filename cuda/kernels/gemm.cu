@@ -12,15 +12,17 @@ namespace {
 
 // What becomes of the sums of an element of c.
 struct Epilogue {
-  float* c;           // [m, n]
-  const float* bias;  // [n], or null
-  int32_t n;
+  Quads<float> c;           // [m, n]
+  Quads<const float> bias;  // [1, n], or null
   Activation activation;
-  bool accumulate, even;  // even: pairs of columns are aligned to 8 bytes
+  bool accumulate;
 
-  HR_DEVICE float value(int64_t row, int32_t column, float sum) const {
-    if (accumulate) return c[row * n + column] + sum;
-    return activate(activation, bias ? sum + bias[column] : sum);
+  HR_DEVICE Quad added(int64_t row, int32_t column, int count) const {
+    if (accumulate) return c.load(row, column, count);
+    return bias ? bias.load(0, column, count) : Quad{};
+  }
+  HR_DEVICE float value(float sum, float added) const {
+    return accumulate ? added + sum : activate(activation, sum + added);
   }
 };
 
@@ -28,13 +30,16 @@ template <bool kTransposeA, bool kTransposeB>
 struct DenseProduct {
   static constexpr Layout kLayoutA = kTransposeA ? Layout::by_k : Layout::by_row;
   static constexpr Layout kLayoutB = kTransposeB ? Layout::by_row : Layout::by_k;
-  static constexpr bool kHasWeights = !kTransposeA;
+  static constexpr LargeTiles large_tiles(Precision precision) {
+    if (kTransposeA) return kTransposeB ? LargeTiles::none : LargeTiles::large;  // both: seldom needed
+    return wide_in_bf16(precision);
+  }
 
   Operand a;  // [m, k], or [k, m]
   Operand b;  // [k, n], or [n, k]
   int32_t m, n, k;
   int32_t num_parts, part_length;  // of k
-  float* parts;                    // [num_parts, m, n], or null: one part, which the epilogue finishes
+  Quads<float> out;                // c, or more than one part of it, [num_parts · m, n]
   Epilogue epilogue;
 
   HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
@@ -51,23 +56,20 @@ struct DenseProduct {
   HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
   HR_DEVICE int32_t first_row_b(const Tile&) const { return 0; }
 
-  struct RowState {};
-  HR_DEVICE RowState row(const Tile&, int32_t) const { return {}; }
-  HR_DEVICE void store(const Tile& tile, RowState, int32_t row, int32_t column, const float* sums,
-                       int count) const {
-    float* to = (parts ? parts + int64_t{tile.group} * m * n : epilogue.c) + int64_t{row} * n + column;
-    const float first = parts ? sums[0] : epilogue.value(row, column, sums[0]);
-    if (count == 1) {
-      *to = first;
-      return;
+  struct Operands {
+    Quad added;
+  };
+  HR_DEVICE Operands read(const Tile&, int32_t row, int32_t column, int count) const {
+    return {num_parts == 1 && count > 0 ? epilogue.added(row, column, count) : Quad{}};
+  }
+  HR_DEVICE void store(const Tile& tile, int32_t row, int32_t column, int count, Quad x,
+                       const Operands& operands) const {
+    if (count == 0) return;
+    if (num_parts == 1) {
+      HR_UNROLL
+      for (int i = 0; i < 4; ++i) x.v[i] = epilogue.value(x.v[i], operands.added.v[i]);
     }
-    const float second = parts ? sums[1] : epilogue.value(row, column + 1, sums[1]);
-    if (epilogue.even) {
-      store2(to, first, second);
-    } else {
-      to[0] = first;
-      to[1] = second;
-    }
+    out.store(int64_t{tile.group} * m + row, column, x, count);
   }
 };
 
@@ -83,7 +85,8 @@ struct SumPartsKernel {
     for_elements(size, false, [&](int64_t i, auto) {
       float sum = 0;
       for (int32_t part = 0; part < num_parts; ++part) sum += parts[part * size + i];
-      epilogue.c[i] = epilogue.value(i / epilogue.n, static_cast<int32_t>(i % epilogue.n), sum);
+      const int32_t n = epilogue.c.width, column = static_cast<int32_t>(i % n);
+      epilogue.c.data[i] = epilogue.value(sum, epilogue.added(i / n, column, 1).v[0]);
     });
   }
 };
@@ -105,8 +108,7 @@ void multiply_dense(Context& ctx, const GemmParams& p) {
   const int32_t num_parts = kTransposeA ? count_parts(num_tiles(64, 64), k) : 1;
   float* parts = num_parts > 1 ? ctx.workspace<float>(num_parts * m * n) : nullptr;
   float* c = p.c.as<float>();
-  const bool even = n % 2 == 0 && (parts || reinterpret_cast<uintptr_t>(c) % 8 == 0);
-  const Epilogue epilogue{c, p.bias.as<float>(), static_cast<int32_t>(n), p.activation, p.accumulate, even};
+  const Epilogue epilogue{{c, n}, {p.bias.as<float>(), n}, p.activation, p.accumulate};
   const auto operand = [](const In& t) { return Operand(t.as<float>(), t.shape[0], t.shape[1]); };
   multiply(ctx,
            DenseProduct<kTransposeA, kTransposeB>{
@@ -117,7 +119,7 @@ void multiply_dense(Context& ctx, const GemmParams& p) {
                .k = static_cast<int32_t>(k),
                .num_parts = num_parts,
                .part_length = num_parts > 1 ? kPartLength : static_cast<int32_t>(k),
-               .parts = parts,
+               .out = {parts ? parts : c, n},
                .epilogue = epilogue},
            {m, n, k}, [&](int64_t tile_m, int64_t tile_n) { return num_parts * num_tiles(tile_m, tile_n); });
   if (parts)

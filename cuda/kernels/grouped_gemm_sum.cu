@@ -14,8 +14,9 @@ template <bool kTransposeWeight>
 struct ExpertSumProduct {
   static constexpr Layout kLayoutA = Layout::by_row;
   static constexpr Layout kLayoutB = kTransposeWeight ? Layout::by_k : Layout::by_row;
-  static constexpr bool kHasWeights = true;
-  static constexpr bool kLargeTilesInF32 = false;  // saves kernels: there, arithmetic is what takes time
+  static constexpr LargeTiles large_tiles(Precision precision) {
+    return none_in_f32(precision, wide_in_bf16(precision));
+  }
 
   Segments segments;
   Operand a, b;  // b: the weights, [num_experts · n, k], or [num_experts · k, n]

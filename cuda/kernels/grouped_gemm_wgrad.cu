@@ -41,8 +41,9 @@ struct SegmentParts {
 
 struct WeightGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_k, kLayoutB = Layout::by_k;
-  static constexpr bool kHasWeights = false;
-  static constexpr bool kLargeTilesInF32 = false;
+  static constexpr LargeTiles large_tiles(Precision precision) {
+    return none_in_f32(precision, LargeTiles::large);
+  }
 
   Segments segments;
   Operand a, b;

@@ -20,20 +20,19 @@ namespace {
 
 // The cluster's tokens, and the columns of its vocabulary that are worked on.
 struct Tail {
-  Operand h;               // [num_tokens, width], in this order
-  Operand weight;          // [size, width]
-  const float* bias;       // [size]
-  const int32_t* targets;  // [num_tokens]
-  const int32_t* keys;     // [num_tokens] 0: of this cluster, 1: of another
-  const int32_t* order;    // [num_tokens] the cluster's tokens, ascending, before the others
-  const int32_t* count;    // [1] of the cluster's tokens
-  float* logits;           // [count, stride] of the chunk; a row for each of the cluster's tokens
+  Operand h;                // [num_tokens, width], in this order
+  Operand weight;           // [size, width]
+  Quads<const float> bias;  // [1, size]
+  const int32_t* targets;   // [num_tokens]
+  const int32_t* keys;      // [num_tokens] 0: of this cluster, 1: of another
+  const int32_t* order;     // [num_tokens] the cluster's tokens, ascending, before the others
+  const int32_t* count;     // [1] of the cluster's tokens
+  Quads<float> logits;      // [count, stride] of the chunk; a row for each of the cluster's tokens
   int64_t first_id;
   int32_t num_tokens, size, width, stride;
   int32_t first = 0, columns = 0;  // the chunk
 
-  Operand logits_operand() const { return {logits, num_tokens, stride}; }
-  HR_DEVICE float* logits_of(int32_t row) const { return logits + int64_t{row} * stride; }
+  Operand logits_operand() const { return {logits.data, num_tokens, stride}; }
   // The column of the chunk that is a row's target; it may lie outside.
   HR_DEVICE int32_t target_of(int32_t row) const {
     return static_cast<int32_t>(targets[order[row]] - first_id) - first;
@@ -88,7 +87,7 @@ HR_DEVICE bool find_tile(int32_t block, int32_t m, int32_t n, int32_t tile_m, in
 // logits = h·Wᵀ + b, or their gradient where d_nll is given.
 struct LogitsProduct {
   static constexpr Layout kLayoutA = Layout::by_row, kLayoutB = Layout::by_row;
-  static constexpr bool kHasWeights = true;
+  static constexpr LargeTiles large_tiles(Precision) { return LargeTiles::large; }
   Tail tail;
   const float* d_nll;  // [num_tokens], or null
   const float* lse;    // [num_tokens], or null
@@ -100,34 +99,37 @@ struct LogitsProduct {
   HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
   HR_DEVICE int32_t first_row_b(const Tile&) const { return tail.first; }
 
-  struct RowState {
+  struct Operands {
+    Quad bias;
     float scale, lse;
     int32_t target;
   };
-  HR_DEVICE RowState row(const Tile&, int32_t r) const {
-    if (!d_nll) return {};
-    return {d_nll[tail.order[r]], lse[tail.order[r]], tail.target_of(r)};
+  HR_DEVICE Operands read(const Tile&, int32_t r, int32_t column, int count) const {
+    if (count == 0) return {};
+    const Quad bias = tail.bias.load(0, tail.first + column, count);
+    if (!d_nll) return {bias, 0, 0, 0};
+    return {bias, d_nll[tail.order[r]], lse[tail.order[r]], tail.target_of(r)};
   }
-  HR_DEVICE void store(const Tile&, const RowState& state, int32_t r, int32_t column, const float* sums,
-                       int count) const {
-    float x[2];
-    for (int i = 0; i < count; ++i) {
-      x[i] = sums[i] + tail.bias[tail.first + column + i];
+  HR_DEVICE void store(const Tile&, int32_t r, int32_t column, int count, Quad x,
+                       const Operands& operands) const {
+    if (count == 0) return;
+    HR_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      x.v[i] += operands.bias.v[i];
       if (!d_nll) continue;
-      x[i] = state.scale * exp(x[i] - state.lse) - (column + i == state.target ? state.scale : 0.0f);
+      const float share = exp(x.v[i] - operands.lse);
+      x.v[i] = operands.scale * share - (column + i == operands.target ? operands.scale : 0.0f);
     }
-    float* to = tail.logits_of(r) + column;  // rows and columns are even
-    if (count == 2) return store2(to, x[0], x[1]);
-    *to = x[0];
+    tail.logits.store(r, column, x, count);
   }
 };
 
 // parts[part] (+)= d_logits·W over a part of the chunk's columns
 struct HiddenGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_row, kLayoutB = Layout::by_k;
-  static constexpr bool kHasWeights = true;
+  static constexpr LargeTiles large_tiles(Precision) { return LargeTiles::large; }
   Tail tail;
-  float* parts;  // [num_parts, num_tokens, width]
+  Quads<float> parts;  // [num_parts · num_tokens, width]
   int32_t num_parts, part_columns;
   Operand a, b;  // logits, weight
 
@@ -142,24 +144,31 @@ struct HiddenGradientProduct {
   HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
   HR_DEVICE int32_t first_row_b(const Tile&) const { return tail.first; }
 
-  struct RowState {
-    int64_t token;
+  struct Operands {
+    int64_t row;  // of parts
+    Quad before;
   };
-  HR_DEVICE RowState row(const Tile&, int32_t r) const { return {tail.order[r]}; }
-  HR_DEVICE void store(const Tile& tile, const RowState& state, int32_t, int32_t column, const float* sums,
-                       int count) const {
-    float* to = parts + (int64_t{tile.group} * tail.num_tokens + state.token) * tail.width + column;
-    for (int i = 0; i < count; ++i) to[i] = tail.first > 0 ? to[i] + sums[i] : sums[i];
+  HR_DEVICE Operands read(const Tile& tile, int32_t r, int32_t column, int count) const {
+    if (count == 0) return {};
+    const int64_t row = int64_t{tile.group} * tail.num_tokens + tail.order[r];
+    return {row, tail.first > 0 ? parts.load(row, column, count) : Quad{}};
+  }
+  HR_DEVICE void store(const Tile&, int32_t, int32_t column, int count, Quad x,
+                       const Operands& operands) const {
+    if (count == 0) return;
+    HR_UNROLL
+    for (int i = 0; i < 4; ++i) x.v[i] += operands.before.v[i];
+    parts.store(operands.row, column, x, count);
   }
 };
 
 // d_weight += d_logitsᵀ·h
 struct WeightGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_k, kLayoutB = Layout::by_k;
-  static constexpr bool kHasWeights = false;
+  static constexpr LargeTiles large_tiles(Precision) { return LargeTiles::large; }
   Tail tail;
-  float* d_weight;  // [size, width]
-  Operand a, b;     // logits, h
+  Quads<float> d_weight;  // [size, width]
+  Operand a, b;           // logits, h
 
   HR_DEVICE bool find(int32_t block, int32_t tile_m, int32_t tile_n, Tile& tile) const {
     return find_tile(block, tail.columns, tail.width, tile_m, tile_n, 0, *tail.count, tile);
@@ -167,11 +176,18 @@ struct WeightGradientProduct {
   HR_DEVICE int32_t first_row_a(const Tile&) const { return 0; }
   HR_DEVICE int32_t first_row_b(const Tile&) const { return 0; }
 
-  struct RowState {};
-  HR_DEVICE RowState row(const Tile&, int32_t) const { return {}; }
-  HR_DEVICE void store(const Tile&, RowState, int32_t r, int32_t column, const float* sums, int count) const {
-    float* to = d_weight + int64_t{tail.first + r} * tail.width + column;
-    for (int i = 0; i < count; ++i) to[i] += sums[i];
+  struct Operands {
+    Quad before;
+  };
+  HR_DEVICE Operands read(const Tile&, int32_t r, int32_t column, int count) const {
+    return {count > 0 ? d_weight.load(tail.first + r, column, count) : Quad{}};
+  }
+  HR_DEVICE void store(const Tile&, int32_t r, int32_t column, int count, Quad x,
+                       const Operands& operands) const {
+    if (count == 0) return;
+    HR_UNROLL
+    for (int i = 0; i < 4; ++i) x.v[i] += operands.before.v[i];
+    d_weight.store(tail.first + r, column, x, count);
   }
 };
 
@@ -189,7 +205,7 @@ struct TailLogSumKernel {
   HR_DEVICE void operator()() const {
     const int32_t row = block_x() * Row::kRows + Row::row();
     if (row >= *tail.count) return;
-    const float* logits = tail.logits_of(row);
+    const float* logits = tail.logits.data + int64_t{row} * tail.stride;
     LogSum total = log_sum_of_row<kRowThreads>(logits, tail.columns, true, true);
     if (Row::index() != 0) return;
     if (tail.first > 0) total.add(log_sums[row]);
@@ -242,12 +258,12 @@ Tail find_tail(Context& ctx, const Params& p, float* lse_to_clear) {
   const int64_t stride = std::min(ceil_div(size, 4) * 4, chunk);
   return {.h = {p.h.template as<float>(), num_tokens, width, order},
           .weight = {p.weight.template as<float>(), size, width},
-          .bias = p.bias.template as<float>(),
+          .bias = {p.bias.template as<float>(), size},
           .targets = targets,
           .keys = keys,
           .order = order,
           .count = count,
-          .logits = ctx.workspace<float>(num_tokens * stride),
+          .logits = {ctx.workspace<float>(num_tokens * stride), stride},
           .first_id = p.first_id,
           .num_tokens = static_cast<int32_t>(num_tokens),
           .size = static_cast<int32_t>(size),
@@ -309,12 +325,12 @@ void tail_cross_entropy_backward(Context& ctx, const TailCrossEntropyBackwardPar
   float *d_weight = p.d_weight.as<float>(), *d_bias = p.d_bias.as<float>();
   for_chunks(whole, [&](const Tail& tail) {
     multiply_logits(ctx, tail, p.d_nll.as<float>(), p.lse.as<float>());
-    const HiddenGradientProduct d_h{
-        tail, parts, static_cast<int32_t>(num_parts), part_columns, tail.logits_operand(), tail.weight};
+    const HiddenGradientProduct d_h{tail,         {parts, width},        static_cast<int32_t>(num_parts),
+                                    part_columns, tail.logits_operand(), tail.weight};
     multiply_f32(ctx, d_h, {num_tokens, width, tail.columns}, num_parts);
-    multiply_f32(ctx, WeightGradientProduct{tail, d_weight, tail.logits_operand(), tail.h},
+    multiply_f32(ctx, WeightGradientProduct{tail, {d_weight, width}, tail.logits_operand(), tail.h},
                  {tail.columns, width, num_tokens});
-    sum_columns(ctx, {tail.logits, num_tokens, tail.columns, tail.stride, tail.count},
+    sum_columns(ctx, {tail.logits.data, num_tokens, tail.columns, tail.stride, tail.count},
                 {.first = d_bias + tail.first, .accumulate = true});
   });
   launch(ctx,

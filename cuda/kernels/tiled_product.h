@@ -8,19 +8,15 @@
 // business, so that dense, gathered and per-expert products share this loop. A Product is a struct with
 //   kLayoutA, kLayoutB                               see tile_loader.h
 //   a, b                                             an Operand each
-//   kHasWeights                                      whether b is the same for all rows of c, or few
+//   large_tiles(precision) -> LargeTiles             those for products that fill the GPU
 //   find(block, tile_m, tile_n, Tile&) -> bool       the tile of this block; false: there is none
 //   first_row_a(tile), first_row_b(tile) -> int32_t  the row of the operand that a tile's rows count from
-//   row(tile, r) -> RowState                         what the epilogue needs to know of row r of c
-//   store(tile, RowState, r, column, sums, count)    one or two neighbouring sums of row r, columns column
-//   ...
-// An epilogue that reads, or does much, wants four sums at a time and its code once. Instead of row and store
-// it has
-//   read(tile, r, column, count) -> Operands              what it needs from memory
-//   store(tile, r, column, count, sums, operands)         the first `count` of four sums; 0: outside of c
-// and its sums go through shared memory. Whole warps call both: kQuadLanes neighbouring lanes have
-// kQuadColumns neighbouring columns of a row. A Product with store_vector also multiplies a by a vector, in
-// the tiles of the first columns:
+//   read(tile, r, column, count) -> Operands         what the epilogue needs from memory, for
+//   store(tile, r, column, count, sums, operands)    the first `count` of four neighbouring sums; 0: outside
+//   of c
+// Sums go through shared memory, so that an epilogue has four at a time and its code is there once. Whole
+// warps call both: kQuadLanes neighbouring lanes have kQuadColumns neighbouring columns of a row. A Product
+// with store_vector also multiplies a by a vector, in the tiles of the first columns:
 //   has_vector(tile) -> bool                         whether there is one
 //   vector(tile, k) -> float                         number k of it
 //   store_vector(tile, r, sum)                       the sum of row r
@@ -60,6 +56,18 @@ struct WideTile : TileShape<128, 256, 2, 4> {
   static constexpr Stored kStoredA = Stored::either, kStoredB = Stored::bf16;
 };
 
+enum class LargeTiles { none, large, wide };
+// Of a product with weights as b. Rows of a, which may be read too seldom to be rounded, are read half as
+// often by wide tiles.
+constexpr LargeTiles wide_in_bf16(Precision precision) {
+  return precision == Precision::bf16 ? LargeTiles::wide : LargeTiles::large;
+}
+// Of a product whose large tiles do not fit the registers of a thread in f32, where it takes three products,
+// or are not worth a kernel there.
+constexpr LargeTiles none_in_f32(Precision precision, LargeTiles others) {
+  return precision == Precision::f32 ? LargeTiles::none : others;
+}
+
 inline constexpr int kQuadColumns = 32;
 inline constexpr int kQuadLanes = kQuadColumns / 4;
 
@@ -67,7 +75,6 @@ template <typename Product, Precision kPrecision, typename Shape>
 struct ProductKernel {
   static constexpr int kThreads = Shape::kThreads;
   static constexpr int kStages = kPrecision == Precision::bf16 ? 4 : 3;  // a stage of bf16 has half the bytes
-  static constexpr bool kStoresQuads = requires { &Product::read; };
   static constexpr bool kWithVector = requires { &Product::store_vector; };
   static constexpr bool kSumsGroups = requires { &Product::num_groups; };
 
@@ -77,8 +84,7 @@ struct ProductKernel {
   static constexpr size_t kStageBytes = StorageA::kBytes + StorageB::kBytes;
   static constexpr int kQuadPitch = kQuadColumns + 8;  // eight rows of a fragment meet no bank twice
   static constexpr size_t kQuadBytes = kThreads / kWarpSize * Shape::kWarpM * kQuadPitch * sizeof(float);
-  static constexpr size_t kSharedBytes =
-      kStoresQuads ? std::max(kStages * kStageBytes, kQuadBytes) : kStages * kStageBytes;
+  static constexpr size_t kSharedBytes = std::max(kStages * kStageBytes, kQuadBytes);
   static constexpr int kBlocksM = Shape::kWarpM / 16, kBlocksN = Shape::kWarpN / 8;
 
   Product product;
@@ -88,11 +94,7 @@ struct ProductKernel {
     if (!product.find(block_x(), Shape::kM, Shape::kN, tile)) return;
     float sums[kBlocksM][kBlocksN][4] = {};
     multiply(tile, sums);
-    if constexpr (kStoresQuads) {
-      store_quads(tile, sums);
-    } else {
-      store(tile, sums);
-    }
+    store(tile, sums);
   }
 
  private:
@@ -211,25 +213,8 @@ struct ProductKernel {
     }
   }
 
-  HR_DEVICE void store(const Tile& tile, const float (&sums)[kBlocksM][kBlocksN][4]) const {
-    const int32_t first_row = tile.row + warp_row() + lane_index() / 4;
-    const int32_t first_column = tile.column + warp_column() + lane_index() % 4 * 2;
-    HR_UNROLL
-    for (int i = 0; i < 2 * kBlocksM; ++i) {
-      const int32_t row = first_row + i * 8;
-      if (row >= tile.row_end) continue;
-      const auto state = product.row(tile, row);
-      HR_UNROLL
-      for (int j = 0; j < kBlocksN; ++j) {
-        const int32_t column = first_column + j * 8;
-        const int32_t left = tile.column_end - column;
-        if (left > 0) product.store(tile, state, row, column, &sums[i / 2][j][i % 2 * 2], left > 1 ? 2 : 1);
-      }
-    }
-  }
-
   // Each warp turns its own part around, kQuadColumns at a time.
-  HR_DEVICE void store_quads(const Tile& tile, const float (&sums)[kBlocksM][kBlocksN][4]) const {
+  HR_DEVICE void store(const Tile& tile, const float (&sums)[kBlocksM][kBlocksN][4]) const {
     static_assert(Shape::kWarpN % kQuadColumns == 0);
     constexpr int kBlocks = kQuadColumns / 8;
     float* part = shared_memory<float>() + warp_index() * Shape::kWarpM * kQuadPitch;
@@ -293,22 +278,6 @@ struct Raster {
   }
 };
 
-// Tiles for products that fill the GPU with them. Of a product with weights, bf16 ones are wide: rows of a,
-// which may be read too seldom to round them, are then read half as often.
-template <typename Product, Precision kPrecision>
-using LargeTileOf =
-    std::conditional_t<kPrecision == Precision::bf16 && Product::kHasWeights, WideTile, LargeTile>;
-
-// Whether there are such tiles. In f32, where it takes three products, one may not fit the registers of a
-// thread, or not be worth a kernel: such a Product says kLargeTilesInF32 = false.
-template <typename Product>
-constexpr bool has_large_tile(Precision precision) {
-  if constexpr (requires { Product::kLargeTilesInF32; }) {
-    return precision != Precision::f32 || Product::kLargeTilesInF32;
-  }
-  return true;
-}
-
 // What is multiplied, over all tiles: m·k numbers with k·n.
 struct ProductSize {
   int64_t m, n, k;
@@ -318,8 +287,9 @@ struct ProductSize {
 // small ones. num_tiles(tile_m, tile_n): how many tiles there are at most.
 template <Precision kPrecision, typename Product, typename NumTiles>
 void multiply_in(Context& ctx, Product product, const ProductSize& size, const NumTiles& num_tiles) {
-  if constexpr (has_large_tile<Product>(kPrecision)) {
-    using Shape = LargeTileOf<Product, kPrecision>;
+  constexpr LargeTiles kLargeTiles = Product::large_tiles(kPrecision);
+  if constexpr (kLargeTiles != LargeTiles::none) {
+    using Shape = std::conditional_t<kLargeTiles == LargeTiles::wide, WideTile, LargeTile>;
     using Kernel = ProductKernel<Product, kPrecision, Shape>;
     const int64_t num_large = num_tiles(Shape::kM, Shape::kN);
     if (num_large * (Shape::kN / LargeTile::kN) >= ctx.num_multiprocessors) {
