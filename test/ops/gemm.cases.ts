@@ -47,6 +47,7 @@ const gemm = opCases({
     "bias and sigmoid": { m: 5, k: 8, n: 19, bias: true, activation: "sigmoid" },
     "long sum": { m: 3, k: 1500, n: 5, transposeB: true },
     "long sum over rows of a": { m: 5, k: 2100, n: 7, accumulate: true, transposeA: true },
+    "long sum, activated": { m: 5, k: 2100, n: 7, bias: true, activation: "relu", transposeA: true },
     "one task": { m: 150, k: 70, n: 130, bias: true, transposeB: true },
     "several tasks in several pieces of k": { m: 300, k: 601, n: 70, bias: true, transposeB: true },
     "several columns of tasks": { m: 300, k: 33, n: 600, transposeA: true },
