@@ -31,7 +31,7 @@ Parts, by default all, in this order:
 const longestSeconds = 530;
 const fewestSeconds = 10;
 /** How often report.json is brought up to date, and the time that the last report takes. */
-const savingMs = 5000;
+const savingMs = 1000;
 const reportSeconds = 5;
 
 /** What is said of the sources and the machine in each record. */
