@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include <iterator>
 #include <string>
 
 #include "ops/error.h"
@@ -29,26 +30,40 @@ bool PinnedMemory::has_room(size_t bytes) {
   if (bytes > kLargestBlock) return false;
   const size_t size = rounded(bytes);
   const std::lock_guard lock(mutex_);
-  return size == kSmallestBlock || unused_.contains(size) || pinned_bytes_ + size <= kMostPinned;
+  return size == kSmallestBlock || used_bytes_ + size <= kMostPinned;
 }
 
 PinnedMemory::Block PinnedMemory::take(size_t bytes) {
   const size_t size = rounded(bytes);
   const std::lock_guard lock(mutex_);
-  if (const auto node = unused_.extract(size)) return Block(node.mapped(), {this, size});
   void* data = nullptr;
-  if (cudaMallocHost(&data, size) != cudaSuccess) {
-    cudaGetLastError();  // forgets it
-    throw Error(ErrorKind::out_of_memory, "cuda", "",
-                "no pinned host memory for " + std::to_string(size) + " bytes");
+  if (const auto node = unused_.extract(size)) {
+    data = node.mapped();
+    unused_bytes_ -= size;
+  } else {
+    while (!unused_.empty() && used_bytes_ + unused_bytes_ + size > kMostPinned) free_one();
+    if (cudaMallocHost(&data, size) != cudaSuccess) {
+      cudaGetLastError();  // forgets it
+      throw Error(ErrorKind::out_of_memory, "cuda", "",
+                  "no pinned host memory for " + std::to_string(size) + " bytes");
+    }
   }
-  pinned_bytes_ += size;
+  used_bytes_ += size;
   return Block(static_cast<std::byte*>(data), {this, size});
+}
+
+void PinnedMemory::free_one() {
+  const auto largest = std::prev(unused_.end());
+  cudaFreeHost(largest->second);
+  unused_bytes_ -= largest->first;
+  unused_.erase(largest);
 }
 
 void PinnedMemory::give_back(std::byte* data, size_t bytes) {
   const std::lock_guard lock(mutex_);
   unused_.emplace(bytes, data);
+  used_bytes_ -= bytes;
+  unused_bytes_ += bytes;
 }
 
 }  // namespace hr::cuda

@@ -1,7 +1,7 @@
 // pinned_memory: host memory that the GPU copies to and from while the host goes on.
 //
 // Pinning is slow and takes memory from the whole machine: blocks are kept for reuse, and has_room() says
-// when there are enough of them. Blocks may be given back from any thread.
+// when enough of them are in use. Blocks may be given back from any thread.
 #pragma once
 
 #include <cstddef>
@@ -28,17 +28,18 @@ class PinnedMemory {
   PinnedMemory(const PinnedMemory&) = delete;
   PinnedMemory& operator=(const PinnedMemory&) = delete;
 
-  // Is there a block of so many bytes, or may one more be pinned?
+  // May a block of so many bytes be in use besides the others?
   bool has_room(size_t bytes);
   // At least `bytes`, at most kLargestBlock; even without room. Throws Error{out_of_memory}.
   Block take(size_t bytes);
 
  private:
   void give_back(std::byte* data, size_t bytes);
+  void free_one();  // of the unused
 
   std::mutex mutex_;
   std::multimap<size_t, std::byte*> unused_;  // by size
-  size_t pinned_bytes_ = 0;                   // used or not
+  size_t used_bytes_ = 0, unused_bytes_ = 0;
 };
 
 }  // namespace hr::cuda

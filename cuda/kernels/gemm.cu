@@ -30,8 +30,8 @@ template <bool kTransposeA, bool kTransposeB>
 struct DenseProduct {
   static constexpr Layout kLayoutA = kTransposeA ? Layout::by_k : Layout::by_row;
   static constexpr Layout kLayoutB = kTransposeB ? Layout::by_row : Layout::by_k;
-  static constexpr LargeTiles large_tiles(Precision precision) {
-    if (kTransposeA) return kTransposeB ? LargeTiles::none : LargeTiles::large;  // both: seldom needed
+  static constexpr TileChoice best_tiles(Precision precision) {
+    if (kTransposeA) return kTransposeB ? TileChoice::small : TileChoice::large;  // both: seldom needed
     return wide_in_bf16(precision);
   }
 

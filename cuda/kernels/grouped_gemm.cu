@@ -19,7 +19,7 @@ template <bool kTransposeWeight>
 struct ExpertProduct {
   static constexpr Layout kLayoutA = Layout::by_row;
   static constexpr Layout kLayoutB = kTransposeWeight ? Layout::by_k : Layout::by_row;
-  static constexpr LargeTiles large_tiles(Precision precision) { return wide_in_bf16(precision); }
+  static constexpr TileChoice best_tiles(Precision precision) { return wide_in_bf16(precision); }
 
   Segments segments;
   Operand a, b;  // b: the weights, [num_experts · n, k], or [num_experts · k, n]
@@ -66,7 +66,7 @@ struct ExpertProduct {
 // d_h = d_out[token] · W2[e] becomes d_z, and leaves parts of Σ d_h · h and ⟨d_out[token], b2⟩ behind.
 struct HiddenGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_row, kLayoutB = Layout::by_k;
-  static constexpr LargeTiles large_tiles(Precision precision) { return wide_in_bf16(precision); }
+  static constexpr TileChoice best_tiles(Precision precision) { return wide_in_bf16(precision); }
 
   Segments segments;
   Operand a, b;  // d_out of the tokens; the weights, [num_experts · d_model, ffn]

@@ -14,8 +14,8 @@ template <bool kTransposeWeight>
 struct ExpertSumProduct {
   static constexpr Layout kLayoutA = Layout::by_row;
   static constexpr Layout kLayoutB = kTransposeWeight ? Layout::by_k : Layout::by_row;
-  static constexpr LargeTiles large_tiles(Precision precision) {
-    return none_in_f32(precision, wide_in_bf16(precision));
+  static constexpr TileChoice best_tiles(Precision precision) {
+    return small_in_f32(precision, wide_in_bf16(precision));
   }
 
   Segments segments;

@@ -41,8 +41,8 @@ struct SegmentParts {
 
 struct WeightGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_k, kLayoutB = Layout::by_k;
-  static constexpr LargeTiles large_tiles(Precision precision) {
-    return none_in_f32(precision, LargeTiles::large);
+  static constexpr TileChoice best_tiles(Precision precision) {
+    return small_in_f32(precision, TileChoice::large);
   }
 
   Segments segments;
@@ -160,8 +160,7 @@ void grouped_gemm_wgrad(Context& ctx, const GroupedGemmWgradParams& p) {
                                       .aligned_gradients = is_aligned16(gradients.d_weight) && n % 4 == 0};
   const int64_t most_parts = segments.num_experts + segments.num_routed / parts.length;
   multiply(ctx, product, {m, n, segments.num_routed}, [&](int64_t tile_m, int64_t tile_n) {
-    const bool half_empty = tile_m > SmallTile::kM && std::min(m, n) <= SmallTile::kM;
-    return half_empty ? 0 : most_parts * ceil_div(m, tile_m) * ceil_div(n, tile_n);
+    return most_parts * ceil_div(m, tile_m) * ceil_div(n, tile_n);
   });
   if (parts.num_slots > 0) {
     const Grid blocks = blocks_for(ctx, gradients.size(), kElementThreads);

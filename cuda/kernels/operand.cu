@@ -30,7 +30,7 @@ constexpr int64_t kFewestNumbersRead = 1 << 16;  // for each multiprocessor
 }  // namespace
 
 bool is_worth_rounding(const Context& ctx, const Operand& operand, int64_t numbers_read) {
-  return numbers_read >= kFewestReads * operand.num_rows * operand.width &&
+  return numbers_read >= kFewestReads * operand.size() &&
          numbers_read >= kFewestNumbersRead * ctx.num_multiprocessors;
 }
 

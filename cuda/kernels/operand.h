@@ -29,6 +29,8 @@ struct Operand {
     }
   }
 
+  int64_t size() const { return num_rows * width; }
+
   template <typename Number>
   HR_DEVICE const Number* start() const {
     return static_cast<const Number*>(data);

@@ -87,7 +87,7 @@ HR_DEVICE bool find_tile(int32_t block, int32_t m, int32_t n, int32_t tile_m, in
 // logits = h·Wᵀ + b, or their gradient where d_nll is given.
 struct LogitsProduct {
   static constexpr Layout kLayoutA = Layout::by_row, kLayoutB = Layout::by_row;
-  static constexpr LargeTiles large_tiles(Precision) { return LargeTiles::large; }
+  static constexpr TileChoice best_tiles(Precision) { return TileChoice::large; }
   Tail tail;
   const float* d_nll;  // [num_tokens], or null
   const float* lse;    // [num_tokens], or null
@@ -127,7 +127,7 @@ struct LogitsProduct {
 // parts[part] (+)= d_logits·W over a part of the chunk's columns
 struct HiddenGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_row, kLayoutB = Layout::by_k;
-  static constexpr LargeTiles large_tiles(Precision) { return LargeTiles::large; }
+  static constexpr TileChoice best_tiles(Precision) { return TileChoice::large; }
   Tail tail;
   Quads<float> parts;  // [num_parts · num_tokens, width]
   int32_t num_parts, part_columns;
@@ -165,7 +165,7 @@ struct HiddenGradientProduct {
 // d_weight += d_logitsᵀ·h
 struct WeightGradientProduct {
   static constexpr Layout kLayoutA = Layout::by_k, kLayoutB = Layout::by_k;
-  static constexpr LargeTiles large_tiles(Precision) { return LargeTiles::large; }
+  static constexpr TileChoice best_tiles(Precision) { return TileChoice::large; }
   Tail tail;
   Quads<float> d_weight;  // [size, width]
   Operand a, b;           // logits, h
@@ -283,8 +283,7 @@ void for_chunks(Tail tail, Fn&& fn) {
 template <typename Product>
 void multiply_f32(Context& ctx, const Product& product, const ProductSize& size, int64_t num_parts = 1) {
   multiply_in<Precision::f32>(ctx, product, size, [&](int64_t tile_m, int64_t tile_n) {
-    const bool half_empty = tile_m > SmallTile::kM && std::min(size.m, size.n) <= SmallTile::kM;
-    return half_empty ? 0 : num_parts * ceil_div(size.m, tile_m) * ceil_div(size.n, tile_n);
+    return num_parts * ceil_div(size.m, tile_m) * ceil_div(size.n, tile_n);
   });
 }
 

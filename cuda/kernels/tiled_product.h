@@ -8,7 +8,7 @@
 // business, so that dense, gathered and per-expert products share this loop. A Product is a struct with
 //   kLayoutA, kLayoutB                               see tile_loader.h
 //   a, b                                             an Operand each
-//   large_tiles(precision) -> LargeTiles             those for products that fill the GPU
+//   best_tiles(precision) -> TileChoice              for products that fill the GPU
 //   find(block, tile_m, tile_n, Tile&) -> bool       the tile of this block; false: there is none
 //   first_row_a(tile), first_row_b(tile) -> int32_t  the row of the operand that a tile's rows count from
 //   read(tile, r, column, count) -> Operands         what the epilogue needs from memory, for
@@ -56,16 +56,16 @@ struct WideTile : TileShape<128, 256, 2, 4> {
   static constexpr Stored kStoredA = Stored::either, kStoredB = Stored::bf16;
 };
 
-enum class LargeTiles { none, large, wide };
+enum class TileChoice { small, large, wide };
 // Of a product with weights as b. Rows of a, which may be read too seldom to be rounded, are read half as
 // often by wide tiles.
-constexpr LargeTiles wide_in_bf16(Precision precision) {
-  return precision == Precision::bf16 ? LargeTiles::wide : LargeTiles::large;
+constexpr TileChoice wide_in_bf16(Precision precision) {
+  return precision == Precision::bf16 ? TileChoice::wide : TileChoice::large;
 }
 // Of a product whose large tiles do not fit the registers of a thread in f32, where it takes three products,
 // or are not worth a kernel there.
-constexpr LargeTiles none_in_f32(Precision precision, LargeTiles others) {
-  return precision == Precision::f32 ? LargeTiles::none : others;
+constexpr TileChoice small_in_f32(Precision precision, TileChoice others) {
+  return precision == Precision::f32 ? TileChoice::small : others;
 }
 
 inline constexpr int kQuadColumns = 32;
@@ -283,25 +283,27 @@ struct ProductSize {
   int64_t m, n, k;
 };
 
-// Multiplies in large tiles if there is one of 128 x 128 for each multiprocessor, or half a wide one, else in
+constexpr int64_t kFewestReadsOfWeights = 3;  // by wide tiles, which have them rounded
+
+// Multiplies in the best tiles if the result has a large one for each multiprocessor, and fills them, else in
 // small ones. num_tiles(tile_m, tile_n): how many tiles there are at most.
 template <Precision kPrecision, typename Product, typename NumTiles>
 void multiply_in(Context& ctx, Product product, const ProductSize& size, const NumTiles& num_tiles) {
-  constexpr LargeTiles kLargeTiles = Product::large_tiles(kPrecision);
-  if constexpr (kLargeTiles != LargeTiles::none) {
-    using Shape = std::conditional_t<kLargeTiles == LargeTiles::wide, WideTile, LargeTile>;
+  constexpr TileChoice kBest = Product::best_tiles(kPrecision);
+  if constexpr (kBest != TileChoice::small) {
+    using Shape = std::conditional_t<kBest == TileChoice::wide, WideTile, LargeTile>;
     using Kernel = ProductKernel<Product, kPrecision, Shape>;
-    const int64_t num_large = num_tiles(Shape::kM, Shape::kN);
-    if (num_large * (Shape::kN / LargeTile::kN) >= ctx.num_multiprocessors) {
+    const int64_t read_of_a = size.m * size.k * ceil_div(size.n, Shape::kN);
+    const int64_t read_of_b = size.n * size.k * ceil_div(size.m, Shape::kM);
+    const bool half_empty = std::min(size.m, size.n) <= SmallTile::kM;
+    const bool fill_gpu = num_tiles(LargeTile::kM, LargeTile::kN) >= ctx.num_multiprocessors;
+    const bool rounds_b = kBest == TileChoice::wide;
+    if (fill_gpu && !half_empty && (!rounds_b || read_of_b >= kFewestReadsOfWeights * product.b.size())) {
       if constexpr (kPrecision == Precision::bf16) {
-        const int64_t read_of_a = size.m * size.k * ceil_div(size.n, Shape::kN);
-        const int64_t read_of_b = size.n * size.k * ceil_div(size.m, Shape::kM);
         if (is_worth_rounding(ctx, product.a, read_of_a)) product.a = rounded(ctx, product.a);
-        if (Shape::kStoredB == Stored::bf16 || is_worth_rounding(ctx, product.b, read_of_b)) {
-          product.b = rounded(ctx, product.b);
-        }
+        if (rounds_b || is_worth_rounding(ctx, product.b, read_of_b)) product.b = rounded(ctx, product.b);
       }
-      return launch(ctx, Kernel{product}, {num_large}, Kernel::kSharedBytes);
+      return launch(ctx, Kernel{product}, {num_tiles(Shape::kM, Shape::kN)}, Kernel::kSharedBytes);
     }
   }
   using Kernel = ProductKernel<Product, kPrecision, SmallTile>;

@@ -63,15 +63,15 @@ export interface RoutedRows {
   readonly backward: (gradients: Gradients, dSums: FloatTensor) => void;
 }
 
-const taken = new WeakSet<RoutedRows>();
+const summed = new WeakSet<RoutedRows>();
 
 /**
- * Hands routed rows over to `op`.
+ * Routed rows that `op` is about to sum.
  *
- * @throws {ValueError} when an op has them already.
+ * @throws {ValueError} when an op has summed them before.
  */
-export function takeRows(op: string, arg: string, rows: RoutedRows): RoutedRows {
-  if (taken.has(rows)) {
+export function unsummed(op: string, arg: string, rows: RoutedRows): RoutedRows {
+  if (summed.has(rows)) {
     throw new ValueError(
       op,
       arg,
@@ -79,8 +79,12 @@ export function takeRows(op: string, arg: string, rows: RoutedRows): RoutedRows 
       "sum them once, with combine(), and pass that sum to every op",
     );
   }
-  taken.add(rows);
   return rows;
+}
+
+/** To be called by the op that has summed the rows: nobody else may. */
+export function markSummed(rows: RoutedRows): void {
+  summed.add(rows);
 }
 
 /**
@@ -89,7 +93,7 @@ export function takeRows(op: string, arg: string, rows: RoutedRows): RoutedRows 
  * @throws {ValueError} when an op has summed these rows before.
  */
 export function combine(routedRows: RoutedRows): FloatTensor<[number, number]> {
-  const { rows, routed, inputs, backward } = takeRows("combine", "routedRows", routedRows);
+  const { rows, routed, inputs, backward } = unsummed("combine", "routedRows", routedRows);
   let sums = rows;
   if (routed) {
     const { inversePermutation, topK } = routed;
@@ -98,6 +102,7 @@ export function combine(routedRows: RoutedRows): FloatTensor<[number, number]> {
     native().ops.combine(rows.handle, inversePermutation.handle, sums.handle, topK, false);
     rows.dispose();
   }
+  markSummed(routedRows);
   record(inputs, [sums], (gradients) => {
     const dSums = gradients.of(sums);
     if (dSums) backward(gradients, dSums);

@@ -1,7 +1,7 @@
 import { record } from "../autograd/tape.js";
 import { native } from "../native.js";
 import { empty, emptyLike, type FloatTensor, type Shape, Tensor } from "../tensor.js";
-import { type RoutedRows, summedRows, takeRows } from "./dispatch.js";
+import { markSummed, type RoutedRows, summedRows, unsummed } from "./dispatch.js";
 import { type Dropout, noDropout } from "./dropout.js";
 import { rowsOf } from "./view.js";
 
@@ -30,7 +30,7 @@ export function layerNorm<S extends Shape>(
   const x2 = rowsOf(x);
   const [count] = x2.shape;
   const added =
-    branch instanceof Tensor ? summedRows(branch) : branch && takeRows("layerNorm", "branch", branch);
+    branch instanceof Tensor ? summedRows(branch) : branch && unsummed("layerNorm", "branch", branch);
   const y = emptyLike(x);
   const sum = added ? empty(device.float, x2.shape, device) : null;
   const mean = empty(device.float, [count], device);
@@ -51,7 +51,10 @@ export function layerNorm<S extends Shape>(
     seed,
     call,
   );
-  added?.rows.dispose();
+  if (added) {
+    markSummed(added);
+    added.rows.dispose();
+  }
   record([x, ...(added?.inputs ?? []), weight, bias], [y], (gradients) => {
     const dY = gradients.of(y);
     if (!dY) return;

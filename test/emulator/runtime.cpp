@@ -25,6 +25,8 @@ using hr::emulator::Resources;
 namespace {
 
 constexpr CopyTiming kDevices[] = {CopyTiming::random, CopyTiming::late, CopyTiming::early};
+// So many that the second device takes small tiles where the others take large ones.
+constexpr int kNumMultiprocessors[] = {4, 1000, 4};
 constexpr const char* kDeviceNames[] = {"emulator", "emulator, late copies", "emulator, early copies"};
 constexpr int kNumDevices = 3;
 constexpr int kRuntimeVersion = 13000;
@@ -168,7 +170,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   std::strcpy(properties->name, kDeviceNames[device]);
   properties->totalGlobalMem = size_t{4} << 30;
   properties->major = 8;
-  properties->multiProcessorCount = 4;
+  properties->multiProcessorCount = kNumMultiprocessors[device];
   return cudaSuccess;
 }
 

@@ -99,6 +99,7 @@ export const cases: Record<string, Sizes> = {
     activation: "relu",
   }),
   "rows that many tiles read": sized(450, 9, 8, 73, 70, { gather: true, bias: true, scale: "output" }),
+  "weights that many tiles read": sized(400, 1, 1, 37, 70, { transposeWeight: true }),
   "several tasks": sized(97, 5, 2, 33, 65, { gather: true, bias: true, scale: "output", activation: "relu" }),
 };
 
