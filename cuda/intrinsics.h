@@ -84,8 +84,8 @@ HR_DEVICE void copy_async4(void* to, const void* from, int valid_bytes) {
 }
 // The copies this thread started since the last commit become one group.
 HR_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Waits until at most kPending of this thread's latest groups are under way. Other threads need a barrier
-// too.
+// Waits until at most kPending of this thread's latest groups are under way. For other threads' copies a
+// barrier is needed as well.
 template <int kPending>
 HR_DEVICE void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
@@ -117,11 +117,11 @@ HR_DEVICE void warp_load_matrices_transposed(uint32_t (&r)[4], const void* row) 
 // Warp: sums[i][j] += a[i] · b[j], 16 x 8 tiles, for each i and j. With g = lane / 4, t = lane % 4:
 //   sums[i][j]  {g, 2t} {g, 2t + 1} {g + 8, 2t} {g + 8, 2t + 1}           (row, column)
 //   bf16, k = 16, two elements a register, the lower k in the lower half:
-//     a[i]  {g, 2t} {g + 8, 2t} {g, 2t + 8} {g + 8, 2t + 8}  (row, k);  b[j]  {2t, g} {2t + 8, g}  (k,
-//     column)
+//     a[i]  {g, 2t} {g + 8, 2t} {g, 2t + 8} {g + 8, 2t + 8}  (row, k)
+//     b[j]  {2t, g} {2t + 8, g}                              (k, column)
 //   tf32, k = 8, the upper 19 bits of an f32:
-//     a[i]  {g, t} {g + 8, t} {g, t + 4} {g + 8, t + 4}      (row, k);  b[j]  {t, g} {t + 4, g}    (k,
-//     column)
+//     a[i]  {g, t} {g + 8, t} {g, t + 4} {g + 8, t + 4}      (row, k)
+//     b[j]  {t, g} {t + 4, g}                                (k, column)
 template <int kRows, int kColumns>
 HR_DEVICE void warp_multiply_bf16(float (&sums)[kRows][kColumns][4], const uint32_t (&a)[kRows][4],
                                   const uint32_t (&b)[kColumns][2]) {

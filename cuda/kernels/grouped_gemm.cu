@@ -3,8 +3,7 @@
 //
 //   grid    offsets stay on the device: there are blocks for the most tiles there can be; a block finds its
 //           expert by a scan of the offsets, those left over end at once
-//   bytes   tokens are gathered on the way to shared memory; bias, activation, dropout and weight, and in
-//   dgrad
+//   bytes   tokens are gathered on the way to shared memory; bias, activation, dropout and weight, in dgrad
 //           their gradients, come on the way from it: only [num_routed, ffn] tensors are written
 //   exact   row dots are parts of kQuadColumns columns, added in order
 #include "cuda/kernels/activation_math.h"

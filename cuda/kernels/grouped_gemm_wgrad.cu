@@ -1,11 +1,9 @@
 // grouped_gemm_wgrad: the gradients of each expert's weight and bias, sums over its rows. Contract and
 // formulas: ops/grouped_gemm.h.
 //
-//   grid    a tile of one expert's weight and a part of its rows for each block; which, it finds by a scan of
-//   the
-//           offsets. Tiles of the first columns sum up the bias as well
-//   exact   segments that are cut are cut by a length that depends on sizes alone, and parts are added in
-//   order
+//   grid    a tile of one expert's weight and a part of its rows for each block, which finds them by a scan
+//           of the offsets. Tiles of the first columns sum up the bias as well
+//   exact   segments are cut by a length that depends on sizes alone, and parts are added in order
 #include "cuda/kernels/expert_segments.h"
 
 namespace hr::cuda {

@@ -5,9 +5,8 @@
 // gradient where the hypernetwork trains. Row r = expert · (d_model + 1) + column of W2 makes one number of a
 // router: a weight, or, in the last column, the bias.
 //
-//   generate  bytes  W2 read once; W1 once a block, from cache: each makes `hidden` for itself, then rows of
-//   W2
-//             grid   [blocks, num_networks], about one block a multiprocessor; eight rows a warp are under
+//   generate  bytes  W2 read once; W1 once a block, from cache: each makes `hidden` for itself, then rows
+//             grid   [blocks, num_networks], about one block a multiprocessor; a warp has eight rows under
 //             way
 //   backward  bytes  W2 read once, d_W2 read and written; parts of da written, W1 read, d_W1 read and written
 //             grid   [tiles of 128 columns, parts of rows, num_networks], then [tiles of 128 columns,

@@ -23,7 +23,7 @@ struct RoundKernel {
 };
 
 // Rounding moves 6 bytes of memory a number, and each read saves 2 of the L2 cache, which is about twice as
-// fast: from 6 reads on it pays, if they are so many that a launch is worth it.
+// fast: from 6 reads on it pays, if they are so many that a launch is worth it. (docs/kernels/products.md)
 constexpr int64_t kFewestReads = 8;
 constexpr int64_t kFewestNumbersRead = 1 << 16;  // for each multiprocessor
 

@@ -2,8 +2,8 @@
 //
 //   tokens of the cluster first (stable_order.h); then, for each chunk of columns:
 //     forward   logits = h·Wᵀ + b   ->  one running log-sum a token
-//     backward  d_logits = d_nll·(softmax - onehot)  ->  d_h += d_logits·W,  d_W += d_logitsᵀ·h,  d_b += Σ
-//     d_logits
+//     backward  d_logits = d_nll·(softmax - onehot)
+//               ->  d_h += d_logits·W,  d_W += d_logitsᵀ·h,  d_b += Σ d_logits
 //   Only one chunk of logits exists, [num_tokens, kMostColumns] at most. How many tokens there are is known
 //   on the device alone: launches are made for all, blocks without work end at once.
 //

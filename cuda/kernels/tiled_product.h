@@ -1,8 +1,7 @@
 // tiled_product: c = a · b on tensor cores, tile by tile, for every op that multiplies matrices.
 //
-//   for each tile of c:   stage 0   stage 1   stage 2        kStages stages of kTileK columns of a and rows
-//   of b
-//                           ^ multiply      ^ load           in shared memory, one barrier per stage
+//   for each tile of c:   stage 0   stage 1   stage 2    kStages stages in shared memory, each of kTileK
+//                           ^ multiply      ^ load       columns of a and rows of b; one barrier a stage
 //
 // Which tile a block computes, where rows of a and b lie, and what becomes of the sums is the Product's
 // business, so that dense, gathered and per-expert products share this loop. A Product is a struct with
@@ -12,8 +11,7 @@
 //   find(block, tile_m, tile_n, Tile&) -> bool       the tile of this block; false: there is none
 //   first_row_a(tile), first_row_b(tile) -> int32_t  the row of the operand that a tile's rows count from
 //   read(tile, r, column, count) -> Operands         what the epilogue needs from memory, for
-//   store(tile, r, column, count, sums, operands)    the first `count` of four neighbouring sums; 0: outside
-//   of c
+//   store(tile, r, column, count, sums, operands)    the first `count` of four sums; 0: outside of c
 // Sums go through shared memory, so that an epilogue has four at a time and its code is there once. Whole
 // warps call both: kQuadLanes neighbouring lanes have kQuadColumns neighbouring columns of a row. A Product
 // with store_vector also multiplies a by a vector, in the tiles of the first columns:
