@@ -25,7 +25,7 @@ interface Figure {
  */
 export function barsOf(kernels: KernelReport | undefined, layerSeconds: number | undefined): Bar[] {
   const rows = kernels?.rows ?? [];
-  const copy = kernels?.rates.copyBytesPerSecond ?? NaN;
+  const copy = kernels?.rates.copyBytesPerSecond ?? 0;
   const microseconds = (name: string, limit: number, wanted: (row: KernelResult) => boolean): Figure => ({
     ...{ name, unit: "us", good: "at most", limit },
     values: rows.filter(wanted).map((row) => ({ of: row.name, value: 1e6 * row.seconds.median })),
@@ -53,7 +53,7 @@ export function barsOf(kernels: KernelReport | undefined, layerSeconds: number |
     {
       ...({ name: "combine, of copy bandwidth", unit: "%", good: "at least", limit: 75 } as const),
       values: rows
-        .filter(({ name }) => name.startsWith("combine"))
+        .filter(({ name }) => copy > 0 && name.startsWith("combine"))
         .map(({ name, bytes, seconds }) => ({ of: name, value: (100 * bytes) / seconds.median / copy })),
     },
     microseconds(

@@ -24,6 +24,7 @@ const { values } = parseArgs({
   },
 });
 const { json: file } = values;
+const unknown = "not measured";
 const terminal = new Terminal(process.stdout);
 const [sizes, effort] = values.quick ? [quickSizes, quickEffort] : [fullSizes, fullEffort];
 const report = await measureKernels(kernelFamilies(sizes), effort, {
@@ -48,11 +49,10 @@ function print({ device, rates, rows, drift, failures, missing }: KernelReport):
   terminal.heading(device);
   const header = ["kernel", "size", "dtype", "us", "p10", "p90", "queued", "rate", "floor us", "of floor"];
   terminal.table(header, rows.map(cells));
-  const gigabytes = (rates.copyBytesPerSecond / 1e9).toFixed(0);
   terminal.pairs([
-    ["copy", `${gigabytes} GB/s`],
+    ["copy", rates.copyBytesPerSecond === 0 ? unknown : gigabytes(rates.copyBytesPerSecond)],
     ...Object.entries(rates.flopsPerSecond).map(
-      ([dtype, rate]) => [`fastest ${dtype} product`, teraflops(rate)] as const,
+      ([dtype, rate]) => [`fastest ${dtype} product`, rate === 0 ? unknown : teraflops(rate)] as const,
     ),
     ...(drift ? [["drift", `${drift.name} at the end of the run: ${changeOf(drift)} %`] as const] : []),
   ]);
@@ -72,8 +72,8 @@ function changeOf({ first, last }: NonNullable<KernelReport["drift"]>): string {
 function cells(row: KernelResult): string[] {
   const { name, size, dtype, seconds, floorSeconds, bound } = row;
   const rate =
-    bound === "memory"
-      ? `${(row.bytes / seconds.median / 1e9).toFixed(0)} GB/s`
+    bound === "memory" || row.flops === 0
+      ? gigabytes(row.bytes / seconds.median)
       : teraflops(row.flops / seconds.median);
   return [
     ...[
@@ -84,9 +84,15 @@ function cells(row: KernelResult): string[] {
       microseconds(seconds.p10),
       microseconds(seconds.p90),
     ],
-    ...[microseconds(row.pipelineSeconds), rate, microseconds(floorSeconds)],
-    `${((100 * floorSeconds) / seconds.median).toFixed(0)} %`,
+    ...[microseconds(row.pipelineSeconds), rate],
+    ...(floorSeconds === null
+      ? [unknown, unknown]
+      : [microseconds(floorSeconds), `${((100 * floorSeconds) / seconds.median).toFixed(0)} %`]),
   ];
+}
+
+function gigabytes(bytesPerSecond: number): string {
+  return `${(bytesPerSecond / 1e9).toFixed(0)} GB/s`;
 }
 
 function teraflops(flopsPerSecond: number): string {

@@ -40,9 +40,9 @@ export interface KernelResult {
   seconds: { median: number; p10: number; p90: number };
   /** The same with nothing queued in front: no faster than the host queues. */
   pipelineSeconds: number;
-  /** The least that its bytes and its arithmetic take, at the rates of {@link KernelReport}. */
-  floorSeconds: number;
-  bound: "memory" | "arithmetic";
+  /** The least that its bytes and its arithmetic take, at the rates of {@link KernelReport}; null without those. */
+  floorSeconds: number | null;
+  bound: "memory" | "arithmetic" | null;
   numSets: number;
   callsPerSample: number;
   samples: { device: number[]; pipeline: number[] };
@@ -58,6 +58,7 @@ export interface FamilyRun {
 /** Everything one run found out, so far. */
 export interface KernelReport {
   device: string;
+  /** 0 where nothing was measured. */
   rates: { copyBytesPerSecond: number; flopsPerSecond: Partial<Record<ProductDType, number>> };
   rows: KernelResult[];
   /** The first kernel at the end of the run, beside its time at the beginning; null before the end. */
@@ -90,7 +91,7 @@ export async function measureKernels(
   return run.report();
 }
 
-type Measured = Omit<KernelResult, "floorSeconds" | "bound">;
+export type Measured = Omit<KernelResult, "floorSeconds" | "bound">;
 
 class KernelRun {
   readonly #timers: KernelTimer[] = [];
@@ -303,12 +304,16 @@ function ratesOf(measured: readonly Measured[]): KernelReport["rates"] {
   };
 }
 
-function withFloor(
+export function withFloor(
   measured: Measured,
   { copyBytesPerSecond, flopsPerSecond }: KernelReport["rates"],
 ): KernelResult {
-  const memory = measured.bytes / copyBytesPerSecond;
-  const arithmetic = measured.flops / (flopsPerSecond[measured.dtype] ?? Infinity);
+  const { bytes, flops, dtype } = measured;
+  const productRate = flopsPerSecond[dtype] ?? 0;
+  if (copyBytesPerSecond === 0 || (flops > 0 && productRate === 0))
+    return { ...measured, floorSeconds: null, bound: null };
+  const memory = bytes / copyBytesPerSecond;
+  const arithmetic = flops > 0 ? flops / productRate : 0;
   return {
     ...measured,
     floorSeconds: Math.max(memory, arithmetic),

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import { barsOf } from "../../bench/cuda/bars.js";
 import { parseGpuState } from "../../bench/cuda/machine.js";
-import type { KernelReport, KernelResult } from "../../bench/cuda/measure-kernels.js";
+import { type KernelReport, type KernelResult, withFloor } from "../../bench/cuda/measure-kernels.js";
 import {
   deviceSlug,
   type GpuReport,
@@ -134,6 +134,30 @@ describe("bars", () => {
       [...new Set([1, bar])].sort(),
     );
     expect(bars[bar]?.measured).toContain(slower.name);
+  });
+});
+
+describe("without a copy's time", () => {
+  const rates = { copyBytesPerSecond: 0, flopsPerSecond: { f32: 1e12 } };
+
+  test("no share of its bandwidth is known", () => {
+    const bar = barsOf({ ...kernelReport(), rates }, undefined)[3];
+    expect(bar).toMatchObject({ measured: "", isMet: null });
+  });
+
+  test("nor is a floor, nor that of products without a product's time", () => {
+    const of = row("combine k=8", { bytes: 8e6, flops: 1e6 }, 100);
+    const floor = (...[rate, flopsPerSecond]: [number, Partial<Record<"f32", number>>]) => {
+      const { floorSeconds, bound } = withFloor(of, { copyBytesPerSecond: rate, flopsPerSecond });
+      return [floorSeconds, bound];
+    };
+    expect(floor(0, { f32: 1e12 })).toEqual([null, null]);
+    expect(floor(1e12, { f32: 0 })).toEqual([null, null]);
+    expect(floor(1e12, {})).toEqual([null, null]);
+    expect(floor(1e12, { f32: 1e12 })).toEqual([8e-6, "memory"]);
+    expect(withFloor({ ...of, flops: 0 }, { copyBytesPerSecond: 1e12, flopsPerSecond: {} })).toMatchObject({
+      floorSeconds: 8e-6,
+    });
   });
 });
 

@@ -34,6 +34,11 @@ test("is stopped between calls", async () => {
   expect(readFileSync(`/proc/${String(peer.description["pid"])}/stat`, "utf8")).toMatch(/\) T /);
 });
 
+test("may be ended when it is gone already, as often as one likes", async () => {
+  await peer.end();
+  await peer.end();
+});
+
 test("a program that only ends is an error", async () => {
   const program = { command: process.execPath, args: ["-e", ""], env: {} };
   await expect(Peer.start(program)).rejects.toThrow(/ended before it replied/);
