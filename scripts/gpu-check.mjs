@@ -5,7 +5,7 @@ import { join, relative, resolve } from "node:path";
 import { PassThrough } from "node:stream";
 import { parseArgs } from "node:util";
 import { capture, CommandError, main, root } from "./command.mjs";
-import { addToolkitToPath, GpuWatch, requireGpu } from "./gpu-check/machine.mjs";
+import { addToolkitToPath, gpuName, GpuWatch, requireGpu } from "./gpu-check/machine.mjs";
 import { forgetResults, partNames, parts, resultsOf } from "./gpu-check/parts.mjs";
 import { Records, writeJson } from "./gpu-check/records.mjs";
 import { hashFiles } from "./stamp.mjs";
@@ -71,8 +71,9 @@ async function runPart(name, options, common, records) {
   });
   clearInterval(timer);
   process.off("exit", saveUnfinished);
-  await watch?.end();
   save(outcome);
+  await watch?.end();
+  save(outcome); // with the last look
   say(log, `${name}: ${outcome.status}, ${outcome.summary}`);
   return outcome.status !== "failed";
 }
@@ -94,6 +95,18 @@ async function report(options, records) {
   printReport(merged, new Terminal(table));
   say(options.log, `${table.read()}\n${relative(root, file)}`);
   return merged.parts.every(({ status }) => status !== "failed");
+}
+
+/** @throws {CommandError} before anything runs, if records are of several GPUs, or of another one than `here`. */
+async function openRecords(options, here) {
+  const { gpuNameOf, mergeRecords, MixedGpusError } = await import("../bench/cuda/report.ts");
+  const records = new Records(options, (all) => mergeRecords(all, partNames));
+  try {
+    gpuNameOf([...(records.report()?.parts ?? []), { gpu: here ? [{ name: here }] : [] }]);
+  } catch (error) {
+    throw error instanceof MixedGpusError ? new CommandError(error.message) : error;
+  }
+  return records;
 }
 
 /** What a part may take of the time that is left, with others behind it or not. */
@@ -127,18 +140,22 @@ await main(async () => {
   };
   addToolkitToPath();
   if (!options.emulated && wanted.length > 0) requireGpu();
-  const { mergeRecords } = await import("../bench/cuda/report.ts");
-  const records = new Records(options, (all) => mergeRecords(all, partNames));
+  const records = await openRecords(
+    options,
+    options.emulated || wanted.length === 0 ? undefined : await gpuName(),
+  );
   const common = wanted.length > 0 ? await describeRun() : {};
   const good = [];
   for (const [i, name] of wanted.entries()) {
     const left = (end - performance.now()) / 1000;
-    if (left < fewestSeconds) say(options.log, `\n=== ${name}: there is no time left`);
-    else {
+    if (left < fewestSeconds) {
+      say(options.log, `\n=== ${name}: there is no time left`);
+      good.push(false);
+    } else {
       const isLast = i === wanted.length - 1;
       good.push(await runPart(name, { ...options, seconds: secondsOf(left, isLast) }, common, records));
     }
   }
   if (positionals.length === 0 || positionals.includes("report")) good.push(await report(options, records));
-  process.exitCode = good.length > 0 && good.every(Boolean) ? 0 : 1;
+  process.exitCode = good.every(Boolean) ? 0 : 1;
 });

@@ -39,9 +39,13 @@ export interface GpuReport {
   parts: PartRecord[];
 }
 
+/** Records that do not belong into one report. */
+export class MixedGpusError extends Error {}
+
 /**
  * @param records Of a part that ran several times the latest counts.
  * @param order Names of all parts.
+ * @throws {MixedGpusError} if they ran on GPUs with different names.
  */
 export function mergeRecords(records: readonly PartRecord[], order: readonly string[]): GpuReport {
   const latestFirst = records.toSorted((a, b) => b.date.localeCompare(a.date));
@@ -52,9 +56,9 @@ export function mergeRecords(records: readonly PartRecord[], order: readonly str
   const quick = parts.some((part) => part.quick);
   const missing = order.filter((name) => !parts.some(({ part }) => part === name));
   const others = parts.filter(({ sources }) => sources !== latest.sources).map(({ part }) => part);
-  const name = parts.flatMap(({ gpu }) => gpu).find((state) => state["name"] !== undefined)?.["name"];
+  const name = gpuNameOf(parts);
   return {
-    device: emulated ? "emulated GPU" : String(name ?? "unknown GPU"),
+    device: emulated ? "emulated GPU" : (name ?? "unknown GPU"),
     ...{ emulated, quick, date: latest.date, commit: latest.commit, versions: latest.versions },
     // Other sizes, or another machine, say nothing about them.
     bars: emulated || quick ? barsOf(undefined, undefined) : barsOf(kernelsOf(parts), layerSecondsOf(parts)),
@@ -64,6 +68,16 @@ export function mergeRecords(records: readonly PartRecord[], order: readonly str
     ],
     parts,
   };
+}
+
+/** @throws {MixedGpusError} if there are several. */
+export function gpuNameOf(parts: readonly Pick<PartRecord, "gpu">[]): string | undefined {
+  const names = new Set(parts.flatMap(({ gpu }) => gpu.flatMap(({ name }) => (name ? [String(name)] : []))));
+  if (names.size > 1)
+    throw new MixedGpusError(
+      `records of different GPUs: ${[...names].join(" and ")}. Pass another --out or --from`,
+    );
+  return [...names][0];
 }
 
 /** `nvidia-h100-80gb-hbm3` */

@@ -7,6 +7,8 @@ import { capture, CommandError, isOnPath } from "../command.mjs";
 
 const toolkit = join("/usr/local/cuda", "bin");
 const samplingMs = 5000;
+/** For nvidia-smi, which hangs where the driver does. */
+const limits = { timeout: 5000, killSignal: "SIGKILL" };
 
 /** The CUDA toolkit is often installed without being on the path. */
 export function addToolkitToPath() {
@@ -19,6 +21,13 @@ export function requireGpu() {
     "No NVIDIA GPU: `nvidia-smi -L` finds none. Run this on a machine with one and its driver (r580 or later), " +
       "or look at the script alone with: node scripts/gpu-check.mjs --emulated --quick",
   );
+}
+
+/** undefined where nvidia-smi does not say. */
+export async function gpuName() {
+  const { gpuStateQuery, parseGpuState } = await import("../../bench/cuda/machine.ts");
+  const { status, output } = capture("nvidia-smi", gpuStateQuery);
+  return status === 0 ? parseGpuState(output).name : undefined;
 }
 
 const fixes = {
@@ -59,7 +68,7 @@ export class GpuWatch {
   async #look() {
     const { gpuStateQuery, parseGpuState } = await import("../../bench/cuda/machine.ts");
     try {
-      const { stdout } = await promisify(execFile)("nvidia-smi", gpuStateQuery);
+      const { stdout } = await promisify(execFile)("nvidia-smi", gpuStateQuery, limits);
       this.states.push({ time: new Date().toISOString(), ...parseGpuState(stdout) });
     } catch {
       // A look that fails is a look less.

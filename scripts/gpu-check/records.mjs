@@ -33,16 +33,23 @@ export class Records {
       return report;
     });
     const reports = [...others, readJson(this.file) ?? { parts: [] }];
-    this.#records = reports
+    const known = reports
       .flatMap(({ parts }) => parts)
       .filter((record) => record.emulated === emulated && record.quick === quick)
       .sort((a, b) => a.date.localeCompare(b.date));
+    for (const record of known) this.#add(record);
   }
 
-  /** Replaces the record of a part. */
+  /** Replaces the record of a part, unless only the older one has results: the log tells what has happened since. */
   save(record) {
-    this.#records = [...this.#records.filter(({ part }) => part !== record.part), record];
+    this.#add(record);
     writeJson(this.file, this.report());
+  }
+
+  #add(record) {
+    const older = this.#records.find(({ part }) => part === record.part);
+    if (record.results === null && (older?.results ?? null) !== null) return;
+    this.#records = [...this.#records.filter((other) => other !== older), record];
   }
 
   /** null while there is no record. */

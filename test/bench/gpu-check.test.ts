@@ -226,6 +226,13 @@ describe("the report", () => {
       });
   });
 
+  test("is of one GPU", () => {
+    const other = record("test", { gpu: [{}, { name: "NVIDIA H200" }] });
+    expect(() => mergeRecords([record("build"), other], order)).toThrow(
+      /^records of different GPUs: NVIDIA H100 80GB HBM3 and NVIDIA H200\./,
+    );
+  });
+
   test("says which rows are missing, and why", () => {
     const family = { size: "b4", dtype: "bf16" } as const;
     const kernels = {
@@ -304,9 +311,11 @@ describe("scripts/gpu-check.mjs", () => {
     expect(run(["--help"])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^Usage/) });
   });
 
+  const addGpu = (name: string) =>
+    writeFileSync(join(bin, "nvidia-smi"), `#!/bin/sh\necho '${name}, 580.65.06, 9.0'\n`, { mode: 0o755 });
+
   test("goes on after a part that fails, and leaves report and log in the folder it is given", () => {
-    const gpu = "#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 580.65.06, 9.0'\n";
-    writeFileSync(join(bin, "nvidia-smi"), gpu, { mode: 0o755 });
+    addGpu("NVIDIA H100 80GB HBM3");
     const folder = join(out, "results");
     const { status, stdout } = run(["layers", "build", "report", "--quick", "--out", folder], bin);
     expect(status).toBe(1);
@@ -320,6 +329,39 @@ describe("scripts/gpu-check.mjs", () => {
     expect(readdirSync(folder).sort()).toEqual(["gpu-check.log", "report.json"]);
     expect(readFileSync(join(folder, "gpu-check.log"), "utf8")).toBe(stdout);
     expect(stdout).toMatch(/=== build, .*=== layers, .*\nParts\n/s);
+  });
+
+  const reportOf = (...parts: PartRecord[]) => {
+    writeFileSync(join(out, "report.json"), JSON.stringify({ parts }));
+  };
+
+  test("a part that fails without results leaves those of an earlier run in the report", () => {
+    addGpu("NVIDIA H100 80GB HBM3");
+    const rows = { rows: [], missing: [] };
+    reportOf(record("build", { quick: true }), record("layers", { quick: true, results: rows }));
+    const { status, stdout } = run(["build", "layers", "--quick", "--out", out], bin);
+    expect(status).toBe(1);
+    expect(stdout).toContain("layers: failed, python3 is missing");
+    expect(reportIn(out).parts).toMatchObject([
+      { part: "build", status: "failed", summary: expect.stringMatching(/^cmake is missing/) },
+      { part: "layers", status: "passed", summary: "layers done", results: rows },
+    ]);
+  });
+
+  test("adds nothing to the report of another GPU", () => {
+    addGpu("NVIDIA H200");
+    reportOf(record("test", { quick: true }));
+    expect(run(["build", "--quick", "--out", out], bin)).toMatchObject({
+      ...{ status: 1, stdout: "" },
+      stderr: expect.stringMatching(/^records of different GPUs: NVIDIA H100 80GB HBM3 and NVIDIA H200\./),
+    });
+  });
+
+  test("a part without time for it is no success, whatever the report says", () => {
+    reportOf(record("build", { emulated: true }));
+    const { status, stdout } = run(["build", "report", "--emulated", "--seconds", "9", "--out", out]);
+    expect(stdout).toMatch(/=== build: there is no time left\n.* {2}build +passed/s);
+    expect(status).toBe(1);
   });
 
   test("begins no part without time for it", () => {
