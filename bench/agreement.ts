@@ -4,7 +4,10 @@ import type { HostTensors } from "./workload.js";
 /** Largest difference that rounding to float32 explains, relative to the norm of a tensor. */
 const float32Tolerance = 1e-4;
 
-/** @throws {Error} naming each tensor of `expected` that `actual` lacks or has with other values. */
+/** Something computes, but not what it should. */
+export class DisagreementError extends Error {}
+
+/** @throws {DisagreementError} naming each tensor of `expected` that `actual` lacks or has with other values. */
 export function checkAgreement(
   what: string,
   actual: HostTensors,
@@ -16,7 +19,8 @@ export function checkAgreement(
     const difference = relativeDifference(actual, expected, name);
     return difference <= tolerance ? [] : [`${name} differs by ${difference.toExponential(1)}`];
   });
-  if (problems.length > 0) throw new Error(`${what} computes something else: ${problems.join(", ")}`);
+  if (problems.length > 0)
+    throw new DisagreementError(`${what} computes something else: ${problems.join(", ")}`);
 }
 
 /** ‖actual - expected‖ / ‖expected‖; infinite for tensors of different shapes, NaN where a value is. */

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { writeSafetensors } from "../../lib/checkpoint/safetensors.js";
 import { type Device, openDevice } from "../../lib/device.js";
 import type { ProductDType } from "../../lib/dtype.js";
-import { checkAgreement } from "../agreement.js";
+import { checkAgreement, DisagreementError } from "../agreement.js";
 import type { Design, GpuPeer } from "../peers/gpu-peer.js";
 import { deviceSeconds, pipelineSeconds } from "./device-timer.js";
 import type { LayerRow, MissingRow } from "./layer-report.js";
@@ -54,7 +54,10 @@ export class LayerComparisons {
   get missing(): MissingRow[] {
     const known = new Set([...this.rows, ...this.#failed].map(comparisonOf));
     const wanted = this.tasks.flatMap(({ name, dtype, designs }) =>
-      designs.map((rival) => ({ name, rival, dtype, reason: "it was not measured before the end" })),
+      designs.map((rival) => ({
+        ...{ name, rival, dtype, kind: "time" as const },
+        reason: "it was not measured before the end",
+      })),
     );
     return [...this.#failed, ...wanted.filter((each) => !known.has(comparisonOf(each)))];
   }
@@ -68,7 +71,7 @@ export class LayerComparisons {
 
   async #compare(task: LayerTask): Promise<void> {
     if (this.#secondsLeft() <= 0) {
-      this.#miss(task, task.designs, "there was no time left");
+      this.#miss(task, task.designs, "time", "there was no time left");
       return;
     }
     const peers = await this.#started(task);
@@ -83,7 +86,7 @@ export class LayerComparisons {
     } catch (error) {
       const measured = new Set(this.rows.map(comparisonOf));
       const others = [...peers.keys()].filter((rival) => !measured.has(comparisonOf({ ...task, rival })));
-      this.#miss(task, others, `ours failed: ${messageOf(error)}`);
+      this.#miss(task, others, "ours", `ours failed: ${messageOf(error)}`);
     } finally {
       ours?.dispose();
       await rm(folder, { recursive: true });
@@ -99,7 +102,8 @@ export class LayerComparisons {
     });
     const results = await Promise.allSettled(starts);
     for (const [i, result] of results.entries()) {
-      if (result.status === "rejected") this.#miss(task, [task.designs[i]!], messageOf(result.reason));
+      if (result.status === "rejected")
+        this.#miss(task, [task.designs[i]!], "peer", messageOf(result.reason));
     }
     return new Map(results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : [])));
   }
@@ -108,8 +112,13 @@ export class LayerComparisons {
     return (this.#deadline - performance.now()) / 1000;
   }
 
-  #miss({ name, dtype }: LayerTask, designs: readonly Design[], reason: string): void {
-    this.#failed.push(...designs.map((rival) => ({ name, rival, dtype, reason })));
+  #miss(
+    { name, dtype }: LayerTask,
+    designs: readonly Design[],
+    kind: MissingRow["kind"],
+    reason: string,
+  ): void {
+    this.#failed.push(...designs.map((rival) => ({ name, rival, dtype, kind, reason })));
   }
 
   /** At a small size, beside the reference in float64. It knows no tf32, so that is compared with exact products. */
@@ -152,13 +161,17 @@ export class LayerComparisons {
 
   async #open(design: Design, peer: GpuPeer, inputs: RivalInputs): Promise<Rival | undefined> {
     const { task, seconds } = inputs;
+    if (seconds <= 0) {
+      this.#miss(task, [design], "time", "there was no time left");
+      return undefined;
+    }
     try {
-      if (seconds <= 0) throw new Error("there was no time left");
       const rival = await (design === "ceilings" ? openCeiling : openRival)(peer, inputs);
-      if (rival.graphObstacle !== null) this.#miss(task, [design], `no CUDA graph: ${rival.graphObstacle}`);
+      if (rival.graphObstacle !== null)
+        this.#miss(task, [design], "peer", `no CUDA graph: ${rival.graphObstacle}`);
       return rival;
     } catch (error) {
-      this.#miss(task, [design], messageOf(error));
+      this.#miss(task, [design], error instanceof DisagreementError ? "disagrees" : "peer", messageOf(error));
       return undefined;
     }
   }
@@ -208,11 +221,11 @@ export class LayerComparisons {
     await show();
     for (const { party, mode } of theirs) {
       const reason = turns.failures.get(oursIn(mode));
-      if (reason !== undefined) this.#miss(task, [party], `${oursIn(mode)} failed: ${reason}`);
+      if (reason !== undefined) this.#miss(task, [party], "ours", `${oursIn(mode)} failed: ${reason}`);
     }
     for (const design of rivals.keys()) {
       const reason = turns.failures.get(design);
-      if (reason !== undefined) this.#miss(task, [design], reason);
+      if (reason !== undefined) this.#miss(task, [design], "peer", reason);
     }
   }
 }

@@ -27,6 +27,8 @@ export interface MissingRow {
   name: string;
   rival: Design;
   dtype: ProductDType;
+  /** What is to blame: the time, the peer, or us; `disagrees`: one of the two computes something else. */
+  kind: "time" | "peer" | "ours" | "disagrees";
   reason: string;
 }
 

@@ -240,7 +240,8 @@ describe("the report", () => {
       failures: [{ ...family, family: "experts k=2", reason: "no memory" }],
       missing: [{ ...family, family: "attention" }],
     };
-    const missing = [{ name: "moe_block forward", rival: "eager", dtype: "bf16", reason: "it has ended" }];
+    const what = { name: "moe_block forward", rival: "eager", dtype: "bf16" };
+    const missing = [{ ...what, kind: "peer", reason: "it has ended" }];
     const out = new PassThrough({ encoding: "utf8" });
     const parts = [
       record("kernels", { results: kernels }),

@@ -9,6 +9,7 @@ import { type LayerTask, layerTasks, quickSizes } from "../../bench/cuda/layer-t
 import { runsPerTurn, Turns } from "../../bench/cuda/turns.js";
 import { type Design, GpuPeer, gpuPeerProgram } from "../../bench/peers/gpu-peer.js";
 import { pythonWith } from "../../bench/peers/python.js";
+import type { Device } from "../../lib/device.js";
 import type { ProductDType } from "../../lib/dtype.js";
 
 /** Runs a peer with what its PyTorch may be too old for, written out. */
@@ -48,9 +49,17 @@ function stub(what: Behaviour): GpuPeer {
 
 /** Its results are its inputs, too. */
 function taskOf(...designs: Design[]): LayerTask {
-  const make: LayerTask["make"] = (device) => {
-    const tensors = () =>
-      Promise.resolve(new Map([["y", { dtype: "F32" as const, shape: [2], data: Float32Array.of(1, 2) }]]));
+  const make = copyOf(() => 2);
+  return { name: "copy", dtype: "f32", topK: 1, designs, gemm: null, make, makeSmall: make };
+}
+
+/** A workload whose results are 1 and what a device makes of 2. */
+function copyOf(secondOn: (device: Device) => number): LayerTask["make"] {
+  return (device) => {
+    const tensors = () => {
+      const data = Float32Array.of(1, secondOn(device));
+      return Promise.resolve(new Map([["y", { dtype: "F32" as const, shape: [2], data }]]));
+    };
     return {
       name: "copy",
       metadata: new Map(),
@@ -62,7 +71,6 @@ function taskOf(...designs: Design[]): LayerTask {
       dispose: () => undefined,
     };
   };
-  return { name: "copy", dtype: "f32", topK: 1, designs, gemm: null, make, makeSmall: make };
 }
 
 describe("LayerComparisons", () => {
@@ -118,11 +126,20 @@ describe("LayerComparisons", () => {
     expect(rows.map(({ rival, mode }) => `${rival} ${mode}`)).toEqual([
       ...["published queued", "compiled queued", "compiled device"],
     ]);
-    expect(missing.map(({ rival, reason }) => `${rival}: ${reason}`)).toEqual([
-      "flex: it is not installed",
-      expect.stringMatching(/^eager: a peer ended before it replied/),
-      "published: no CUDA graph: it waits",
-      expect.stringMatching(/^triton: the peer computes something else: y differs/),
+    expect(missing.map(({ rival, kind, reason }) => `${rival}, ${kind}: ${reason}`)).toEqual([
+      "flex, peer: it is not installed",
+      expect.stringMatching(/^eager, peer: a peer ended before it replied/),
+      "published, peer: no CUDA graph: it waits",
+      expect.stringMatching(/^triton, disagrees: the peer computes something else: y differs/),
+    ]);
+  });
+
+  test("tells our own failures from a peer's", async () => {
+    const wrong = copyOf(({ name }) => (name === "reference" ? 2 : 3));
+    const { rows, missing } = await compare([{ ...taskOf("eager"), makeSmall: wrong }], () => stub(""));
+    expect(rows).toEqual([]);
+    expect(missing).toMatchObject([
+      { kind: "ours", reason: expect.stringMatching(/^ours failed: our device computes something else/) },
     ]);
   });
 
