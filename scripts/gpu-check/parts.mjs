@@ -25,7 +25,8 @@ const testLines = join(folder, "test.jsonl");
 
 /** What a part has found out so far; null when that is nothing. */
 export function resultsOf(name) {
-  return name === "test" ? testResults() : readJson(resultsFile(name));
+  if (name === "test" && !existsSync(testLines)) return null;
+  return name === "test" ? testsIn(readFileSync(testLines, "utf8")) : readJson(resultsFile(name));
 }
 
 export function forgetResults(name) {
@@ -101,19 +102,27 @@ async function test(options) {
     "./scripts/gpu-check/jest-reporter.mjs",
   ];
   const runs = await forEachParallel(testRuns(options), async ({ name, args }) => {
-    if (left() < 1) return { name, status: 1, how: "did not begin: there was no time left" };
+    if (left() < 1) return { name, status: 1, how: "did not begin: there was no time left", output: "" };
     const limits = { seconds: left(), ...quietSecondsOf(options), log: options.log };
     const run = await node(limits, ["scripts/test.mjs", "--no-setup", ...args, ...common], env);
     return { name, ...run };
   });
-  const { passed, failed } = testResults();
-  const ended = runs.filter(({ how }) => !how.startsWith("ended with status"));
+  const { passed, failed } = resultsOf("test") ?? testsIn("");
+  const ended = unexplained(runs);
   const lines = ended.map(({ name, how }) => `, ${name} ${how}`);
   return finished(
     passed > 0 && runs.every(({ status }) => status === 0),
     `${passed} tests passed, ${failed.length} failed${lines.join("")}`,
     { passed, failed, ended: ended.map(({ name, how }) => ({ name, how })) },
   );
+}
+
+/** Runs that failed without a failed test that says why: jest ends with 1 in either case. */
+export function unexplained(runs) {
+  return runs.filter(({ status, how, output }) => {
+    const isFailedTest = how.startsWith("ended with status") && /^failed: /m.test(output);
+    return status !== 0 && !isFailedTest;
+  });
 }
 
 /** Arguments of jest for what runs together. */
@@ -131,10 +140,15 @@ function testRuns({ quick }) {
   return quick ? runs.filter(({ name }) => ["router", "dispatch"].includes(name)) : runs;
 }
 
-function testResults() {
-  if (!existsSync(testLines)) return { passed: 0, failed: [] };
-  const lines = readFileSync(testLines, "utf8").split("\n").slice(0, -1);
-  const tests = lines.map((line) => JSON.parse(line));
+/** What the lines of the reporter say. A process that was ended may have left half a line, which does not count. */
+export function testsIn(text) {
+  const tests = text.split("\n").flatMap((line) => {
+    try {
+      return [JSON.parse(line)];
+    } catch {
+      return [];
+    }
+  });
   const failed = tests.filter(({ message }) => message !== undefined);
   return { passed: tests.length - failed.length, failed };
 }
@@ -144,7 +158,7 @@ async function replay(options) {
   const lines = (results?.replays ?? []).map(
     ({ dtype, isSame, reason }) => `${dtype} ${reason ?? `${isSame ? "same" : "OTHER"} bits`}`,
   );
-  if (lines.length === 0 || /^was/.test(how)) lines.push(`the replay ${how}`);
+  if (lines.length === 0 || status !== 0) lines.push(`the replay ${how}`);
   return finished(status === 0, lines.join(", "), results);
 }
 
@@ -158,22 +172,27 @@ async function kernels(options) {
       "bench/cuda/kernels.ts",
       [...["--seconds", String(Math.max(1, left() - startSeconds))], ...args],
     );
-  let { status, how, results } = await run();
-  for (
-    let restart = 0;
-    restart < mostRestarts && status !== 0 && results && left() > startSeconds;
-    restart += 1
-  )
-    ({ status, how, results } = await run("--resume"));
+  const runs = [await run()];
+  const canResume = ({ status, results }) => status !== 0 && results && left() > startSeconds;
+  while (runs.length <= mostRestarts && canResume(runs.at(-1))) runs.push(await run("--resume"));
+  return judgeKernels(runs);
+}
+
+/** The last run knows all results; each has to come to its end. */
+export function judgeKernels(runs) {
+  const { how, results } = runs.at(-1);
   if (!results) return finished(false, `the benchmark ${how}`);
+  const ended = runs.flatMap((run) => (run.status === 0 ? [] : [run.how]));
   const { rows, failures, missing, rates } = results;
+  const gigabytes = (rates.copyBytesPerSecond / 1e9).toFixed(0);
   const parts = [
-    `${rows.length} kernels, copy ${(rates.copyBytesPerSecond / 1e9).toFixed(0)} GB/s`,
+    `${rows.length} kernels, copy ${rates.copyBytesPerSecond > 0 ? `${gigabytes} GB/s` : "not measured"}`,
     ...(failures.length > 0 ? [`${failures.length} failed`] : []),
     ...(missing.length > 0 ? [`${missing.length} missing`] : []),
-    ...(status === 0 ? [] : [`the benchmark ${how}`]),
+    ...ended.map((end) => `the benchmark ${end}`),
   ];
-  return finished(status === 0 && failures.length + missing.length === 0, parts.join("; "), results);
+  const isGood = ended.length + failures.length + missing.length === 0;
+  return finished(isGood, parts.join("; "), { ...results, ended });
 }
 
 /** One process for each tool, at once. Emulated, the calls run without a tool: the emulator looks on by itself. */
