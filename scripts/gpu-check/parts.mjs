@@ -101,10 +101,11 @@ async function test(options) {
     "--reporters",
     "./scripts/gpu-check/jest-reporter.mjs",
   ];
-  const runs = await forEachParallel(testRuns(options), async ({ name, args }) => {
+  const runs = await forEachParallel(testRuns(options), async ({ name, args, gpu = {} }) => {
     if (left() < 1) return { name, status: 1, how: "did not begin: there was no time left", output: "" };
     const limits = { seconds: left(), ...quietSecondsOf(options), log: options.log };
-    const run = await node(limits, ["scripts/test.mjs", "--no-setup", ...args, ...common], env);
+    const words = ["scripts/test.mjs", "--no-setup", ...args, ...common];
+    const run = await node(limits, words, { ...env, ...gpu });
     return { name, ...run };
   });
   const { passed, failed } = resultsOf("test") ?? testsIn("");
@@ -125,15 +126,22 @@ export function unexplained(runs) {
   });
 }
 
-/** Arguments of jest for what runs together. */
-function testRuns({ quick }) {
+/** A GPU that the results of op cases fill: they take the tiles that large results take on the GPU as it is. */
+const smallGpu = { HYPERROUTER_CUDA_MULTIPROCESSORS: "4" };
+
+/** What runs together: arguments of jest, and what the GPU is to be taken for. */
+function testRuns({ quick, emulated }) {
   const filesIn = (path, pattern) =>
     readdirSync(join(root, path)).flatMap((name) => pattern.exec(name)?.[1] ?? []);
   const others = filesIn("test/cuda", /^(.*)\.test\.ts$/).filter((name) => name !== "ops");
   const golden = filesIn("test", /^(golden-parity-.*)\.test\.ts$/);
   const families = [...filesIn("test/ops", /^(.*)\.cases\.ts$/), "tf32 products", "bf16 products"];
   const runs = [
-    ...families.map((name) => ({ name, args: ["test/cuda/ops", "--testNamePattern", `^${name} `] })),
+    ...families.map((name) => ({
+      name,
+      args: ["test/cuda/ops", "--testNamePattern", `^${name} `],
+      ...(emulated ? {} : { gpu: smallGpu }), // of the emulated ones, some are small
+    })),
     ...others.map((name) => ({ name, args: [`test/cuda/${name}`] })),
     ...golden.map((name) => ({ name, args: [`test/${name}`] })),
   ];
@@ -199,7 +207,7 @@ export function judgeKernels(runs) {
 async function sanitize(options) {
   const { parseSanitizer, sanitizerTools } = await import("../../bench/cuda/sanitizer.ts");
   const left = countdown(options.seconds);
-  const env = { HYPERROUTER_BINDING: addonOf(options) };
+  const env = { HYPERROUTER_BINDING: addonOf(options), ...smallGpu };
   const calls = (seconds) => ["test/cuda/sanitized-calls.ts", "--seconds", String(Math.round(seconds))];
   if (options.emulated) {
     const run = await node(options, [...typescript, ...calls(options.quick ? 5 : sanitizer.seconds)], env);
