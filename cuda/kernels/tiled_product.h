@@ -281,7 +281,7 @@ struct ProductSize {
   int64_t m, n, k;
 };
 
-constexpr int64_t kFewestReadsOfWeights = 3;  // by wide tiles, which have them rounded
+inline constexpr int64_t kFewestReadsOfWeights = 3;  // by wide tiles, which have them rounded
 
 // Multiplies in the best tiles if the result has a large one for each multiprocessor, and fills them, else in
 // small ones. num_tiles(tile_m, tile_n): how many tiles there are at most.
