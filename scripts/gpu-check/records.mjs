@@ -12,6 +12,7 @@ export function readJson(file) {
   }
 }
 
+/** All or nothing, and at once: the last one is written while the process exits, which writeAtomically() cannot. */
 export function writeJson(file, value, indent = 0) {
   writeFileSync(`${file}.tmp`, `${JSON.stringify(value, null, indent)}\n`);
   renameSync(`${file}.tmp`, file);
